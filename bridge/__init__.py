@@ -1,0 +1,3 @@
+"""bootc-py: a bridge from OCI images to bootable OSTree deployments."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,67 @@
+"""The one exception tree. Each class carries the exit code that the command line ends with.
+
+A message says what was being done, to what, and what to do next where there is something to do.
+Everything raised on purpose is a `BridgeError`; anything else that reaches the user is a defect.
+"""
+
+from __future__ import annotations
+
+
+class BridgeError(Exception):
+    """Failed for a reason that has no class of its own."""
+
+    exit_code = 1
+
+
+class UsageError(BridgeError):
+    """The words of the command, a reference or a configuration file are wrong."""
+
+    exit_code = 2
+
+
+class NotAuthorised(BridgeError):
+    """The registry refused our credentials, or wants some that we do not have."""
+
+    exit_code = 3
+
+
+class NotFound(BridgeError):
+    """There is no such image, tag, blob, ref or object."""
+
+    exit_code = 4
+
+
+class NetworkError(BridgeError):
+    """A registry or the network failed, and went on failing through all retries."""
+
+    exit_code = 5
+
+
+class VerificationFailed(BridgeError):
+    """Bytes do not have the digest, DiffID or size that they must have."""
+
+    exit_code = 6
+
+
+class MalformedImage(BridgeError):
+    """The image, or a part of it, breaks its specification or is of an unsupported kind."""
+
+    exit_code = 7
+
+
+class NoSpace(BridgeError):
+    """The file system has no room for what was to be written."""
+
+    exit_code = 8
+
+
+class DamagedRepository(BridgeError):
+    """An object that should be in the repository is missing or does not have its checksum."""
+
+    exit_code = 9
+
+
+class Busy(BridgeError):
+    """Another process holds the lock."""
+
+    exit_code = 10
