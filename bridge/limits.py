@@ -48,4 +48,4 @@ ZSTD_WINDOW_MAX = 128 * MIB
 METADATA_MAX = 128 * MIB
 """libostree's limit for a dirtree, dirmeta or commit object."""
 SMALL_FILE = 1 * MIB
-"""Payloads up to this are held in memory, so that one which the store already has is not written."""
+"""Payloads up to this are held in memory, so that one the store has already is not written."""

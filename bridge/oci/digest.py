@@ -19,7 +19,7 @@ class Digest(str):
 
     @classmethod
     def parse(cls, text: object) -> Digest:
-        """Return `text` as a digest; `MalformedImage` unless it is sha256 or sha512 in lower-case hex."""
+        """Return `text` as a digest; `MalformedImage` unless sha256 or sha512 in lower case."""
         if isinstance(text, str):
             algorithm, _, value = text.partition(":")
             if _HEX_LENGTH.get(algorithm) == len(value) and _HEX.fullmatch(value):
