@@ -1,0 +1,97 @@
+"""Writes that survive a power cut: file system sync, directory sync, atomic replacement."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def syncfs(fd: int) -> None:
+    """Write everything of the file system that `fd` is on to the disk; `OSError` if that fails."""
+    if _libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"syncfs: {os.strerror(code)}")
+
+
+def sync_directory(name: str, dir_fd: int | None = None) -> None:
+    """fsync the directory `name`, which makes the entries last that were made or renamed in it."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data`; the kernel may take it in parts."""
+    written = os.write(fd, data)
+    if written != len(data):
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+
+def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None:
+    """Make `name` in `dir_fd` hold `data`: it holds all of the old or all of the new, always."""
+    temporary = f".{name}.{secrets.token_hex(6)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600, dir_fd=dir_fd)
+    try:
+        try:
+            write_all(fd, data)
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        os.unlink(temporary, dir_fd=dir_fd)
+        raise
+    os.fsync(dir_fd)
+
+
+def open_directory(name: str, dir_fd: int | None = None) -> int:
+    """Return a descriptor of the directory `name` itself, never of one behind a link."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(name, flags, dir_fd=dir_fd)
+
+
+def make_directories(path: str, dir_fd: int, mode: int = 0o755) -> int:
+    """Make each directory of the relative `path` below `dir_fd`; return the last one's fd."""
+    fd = os.dup(dir_fd)
+    for part in path.split("/"):
+        try:
+            try:
+                os.mkdir(part, mode, dir_fd=fd)
+            except FileExistsError:
+                below = open_directory(part, fd)
+            else:
+                below = open_directory(part, fd)
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def remove_tree(name: str, dir_fd: int) -> None:
+    """Remove `name` in `dir_fd` with all below it, following no link. Gone already is done."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        # unlink of a directory is EISDIR on Linux; EPERM elsewhere, and for immutable files.
+        fd = open_directory(name, dir_fd)
+    try:
+        with os.scandir(fd) as entries:
+            names = [entry.name for entry in entries]
+        for each in names:
+            remove_tree(each, fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=dir_fd)

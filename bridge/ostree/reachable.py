@@ -1,0 +1,54 @@
+"""What the refs keep: every object that can be reached from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from bridge.errors import DamagedRepository
+from bridge.ostree import objects
+from bridge.ostree.objects import ObjectType
+
+if TYPE_CHECKING:
+    from bridge.ostree.repository import Repository
+
+Reachable = dict[ObjectType, set[str]]
+
+
+def reachable(
+    repo: Repository,
+    commits: Iterable[str],
+    on_missing: Callable[[str, ObjectType], None] | None = None,
+) -> Reachable:
+    """Return all objects that the commits need, the commits among them (not their parents).
+
+    A missing or damaged metadata object raises `DamagedRepository`, or is told to `on_missing`
+    and then what it would lead to is not in the result.
+    """
+    found: Reachable = {kind: set() for kind in ObjectType}
+    queue = [(checksum, ObjectType.COMMIT) for checksum in commits]
+    while queue:
+        checksum, kind = queue.pop()
+        if checksum in found[kind]:
+            continue
+        found[kind].add(checksum)
+        if kind is ObjectType.FILE or kind is ObjectType.DIRMETA:
+            continue
+        try:
+            data = repo.read_metadata(checksum, kind)
+        except DamagedRepository:
+            if on_missing is None:
+                raise
+            on_missing(checksum, kind)
+            continue
+        if kind is ObjectType.COMMIT:
+            commit = objects.decode_commit(data)
+            queue.append((commit.tree, ObjectType.DIRTREE))
+            found[ObjectType.DIRMETA].add(commit.meta)
+            continue
+        tree = objects.decode_dirtree(data)
+        found[ObjectType.FILE].update(tree.files.values())
+        for below, meta in tree.dirs.values():
+            found[ObjectType.DIRMETA].add(meta)
+            queue.append((below, ObjectType.DIRTREE))
+    return found

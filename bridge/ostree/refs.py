@@ -1,0 +1,115 @@
+"""Refs: names for commits, one file each below `refs/heads`. Remote refs are read, not written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bridge.errors import DamagedRepository, NotFound, UsageError
+from bridge.ostree import durable
+from bridge.ostree.objects import check_checksum
+
+if TYPE_CHECKING:
+    from bridge.ostree.repository import Repository
+
+HEADS = "refs/heads"
+_PART = re.compile(r"[A-Za-z0-9_][-._A-Za-z0-9]*")
+
+
+def check_ref(name: str) -> str:
+    """Return `name` if it is a valid ref (libostree's grammar), else raise `UsageError`."""
+    if not name or not all(_PART.fullmatch(part) for part in name.split("/")):
+        raise UsageError(f"{name!r:.200} is not a valid ref name")
+    return name
+
+
+def resolve(repo: Repository, name: str) -> str | None:
+    """Return the commit that `name` points at, or None when there is no such ref."""
+    return _read(repo.fd, f"{HEADS}/{check_ref(name)}")
+
+
+def require(repo: Repository, name: str) -> str:
+    """Return the commit that `name` points at; `NotFound` when there is no such ref."""
+    commit = resolve(repo, name)
+    if commit is None:
+        raise NotFound(f"no ref {name} in {repo.path}")
+    return commit
+
+
+def listing(repo: Repository, prefix: str = "") -> dict[str, str]:
+    """Return all local refs that start with `prefix`, by name, sorted."""
+    found = _walk(repo.fd, HEADS)
+    return {name: commit for name, commit in sorted(found) if name.startswith(prefix)}
+
+
+def roots(repo: Repository) -> dict[str, str]:
+    """Return every ref of every kind (heads, remotes, mirrors): what a prune must keep."""
+    kinds = ("refs/heads", "refs/remotes", "refs/mirrors")
+    return {f"{kind}/{name}": commit for kind in kinds for name, commit in _walk(repo.fd, kind)}
+
+
+def write(repo: Repository, name: str, commit: str) -> None:
+    """Point `name` at `commit`, durably and at once; a ref holds its old or its new value."""
+    parent, _, base = f"{HEADS}/{check_ref(name)}".rpartition("/")
+    fd = durable.make_directories(parent, repo.fd)
+    try:
+        durable.replace_file(base, f"{check_checksum(commit)}\n".encode(), fd)
+    finally:
+        os.close(fd)
+
+
+def delete(repo: Repository, name: str) -> None:
+    """Remove the ref and the directories that it leaves empty. No such ref is done already."""
+    path = f"{HEADS}/{check_ref(name)}"
+    try:
+        os.unlink(path, dir_fd=repo.fd)
+    except FileNotFoundError:
+        return
+    parent = path.rpartition("/")[0]
+    while parent != HEADS:
+        try:
+            os.rmdir(parent, dir_fd=repo.fd)
+        except OSError:
+            break
+        parent = parent.rpartition("/")[0]
+    durable.sync_directory(parent, repo.fd)
+
+
+def _walk(dir_fd: int, top: str, below: str = "") -> Iterator[tuple[str, str]]:
+    try:
+        fd = durable.open_directory(f"{top}/{below}" if below else top, dir_fd)
+    except FileNotFoundError:
+        return
+    try:
+        with os.scandir(fd) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    finally:
+        os.close(fd)
+    for name, is_directory in found:
+        if name.startswith("."):  # a replacement that was never finished
+            continue
+        path = f"{below}/{name}" if below else name
+        if is_directory:
+            yield from _walk(dir_fd, top, path)
+        elif (commit := _read(dir_fd, f"{top}/{path}")) is not None:
+            yield path, commit
+
+
+def _read(dir_fd: int, path: str) -> str | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with open(fd, "rb") as file:
+        try:
+            text = file.read(256).decode("ascii").strip()
+        except IsADirectoryError:
+            return None
+        except ValueError:
+            text = "(not text)"
+    try:
+        return check_checksum(text)
+    except DamagedRepository:
+        raise DamagedRepository(f"ref {path} holds {text[:80]!r}, not a checksum") from None

@@ -1,0 +1,196 @@
+"""A repository: opening and making one, finding and reading its objects."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from bridge import limits
+from bridge.errors import DamagedRepository, NotFound, UsageError
+from bridge.ostree import config as repo_config
+from bridge.ostree import content, durable, objects
+from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
+
+_DIRECTORIES = (
+    "objects",
+    "tmp",
+    "tmp/cache",
+    "extensions",
+    "state",
+    "refs",
+    "refs/heads",
+    "refs/mirrors",
+    "refs/remotes",
+)
+EXTENSION = "extensions/bootc-py"
+"""Where our own files live: history, lock, unfinished downloads."""
+
+
+class Repository:
+    """An open repository. `path` is for messages; everything goes through the descriptor `fd`."""
+
+    def __init__(self, path: str, fd: int, config: repo_config.Config) -> None:
+        self.path = path
+        self.fd = fd
+        self.config = config
+        self.known: set[str] = set()
+        """Content objects that this process has seen in the repository: saves a look-up each."""
+        self.publishing = threading.Lock()
+
+    @property
+    def mode(self) -> str:
+        return self.config.mode
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], dir_fd: int | None = None) -> Repository:
+        """Open the repository at `path`; `NotFound` when there is none."""
+        name = os.fspath(path)
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"{name} is not an OSTree repository: no such directory") from None
+        try:
+            config = repo_config.parse(_read_text(fd, "config"))
+        except FileNotFoundError:
+            os.close(fd)
+            raise NotFound(f"{name} is not an OSTree repository: it has no config") from None
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(name, fd, config)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], mode: str) -> Repository:
+        """Make a repository at `path` (its parent must exist) and open it.
+
+        `mode` is bare, bare-user or archive; only root can own what bare stores.
+        """
+        text = repo_config.render(mode)
+        if mode == "bare" and os.geteuid() != 0:
+            raise UsageError("a bare repository needs root; use --mode bare-user or archive")
+        target = Path(path)
+        target.mkdir(exist_ok=True)
+        fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in _DIRECTORIES:
+                _make_directory(name, fd)
+            # The config is what makes it a repository, so it comes last.
+            durable.replace_file("config", text.encode(), fd)
+        finally:
+            os.close(fd)
+        return cls.open(path)
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def object_path(self, checksum: str, kind: ObjectType) -> str:
+        """Return where the object lies, relative to the repository."""
+        ending = "filez" if kind is ObjectType.FILE and self.mode == "archive" else kind.value
+        return f"objects/{checksum[:2]}/{checksum[2:]}.{ending}"
+
+    def has_object(self, checksum: str, kind: ObjectType) -> bool:
+        """Tell whether the object is there; its content is not looked at."""
+        try:
+            os.stat(self.object_path(checksum, kind), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read_commit(self, checksum: str) -> Commit:
+        """Return a commit; `DamagedRepository` where it is missing or does not hash to its name."""
+        return objects.decode_commit(self.read_metadata(checksum, ObjectType.COMMIT))
+
+    def read_dirtree(self, checksum: str) -> DirTree:
+        return objects.decode_dirtree(self.read_metadata(checksum, ObjectType.DIRTREE))
+
+    def read_dirmeta(self, checksum: str) -> DirMeta:
+        return objects.decode_dirmeta(self.read_metadata(checksum, ObjectType.DIRMETA))
+
+    def read_metadata(self, checksum: str, kind: ObjectType) -> bytes:
+        """Return the bytes of a metadata object, which were hashed on the way."""
+        path = self.object_path(checksum, kind)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+        except FileNotFoundError:
+            raise DamagedRepository(
+                f"{kind.value} {checksum} is missing from {self.path}"
+            ) from None
+        with open(fd, "rb", buffering=0) as file:
+            data = file.read(limits.METADATA_MAX + 1)
+        if len(data) > limits.METADATA_MAX or hashlib.sha256(data).hexdigest() != checksum:
+            raise DamagedRepository(f"{kind.value} {checksum} in {self.path} is damaged")
+        return data
+
+    def open_file(self, checksum: str) -> tuple[FileMeta, BinaryIO | None]:
+        """Open a content object: its metadata, and its payload (None for a symbolic link).
+
+        The payload is not verified here: who relies on it hashes what is read.
+        """
+        path = self.object_path(checksum, ObjectType.FILE)
+        opener = {
+            "bare": content.open_bare,
+            "bare-user": content.open_bare_user,
+            "archive": content.open_archive,
+        }[self.mode]
+        try:
+            return opener(path, self.fd)
+        except FileNotFoundError:
+            raise DamagedRepository(f"file {checksum} is missing from {self.path}") from None
+
+    def objects(self) -> Iterator[tuple[str, ObjectType]]:
+        """Yield the checksum and kind of every object whose file is there."""
+        endings = {f".{kind.value}": kind for kind in ObjectType}
+        if self.mode == "archive":
+            endings[".filez"] = ObjectType.FILE
+        for prefix in sorted(_names("objects", self.fd)):
+            if len(prefix) != 2:
+                continue
+            for name in _names(f"objects/{prefix}", self.fd):
+                stem, dot, ending = name.partition(".")
+                kind = endings.get(dot + ending)
+                if kind is not None and len(stem) == 62:
+                    yield prefix + stem, kind
+
+    def extension_fd(self) -> int:
+        """Return a descriptor of our own directory in the repository, which is made if need be."""
+        return durable.make_directories(EXTENSION, self.fd)
+
+
+def _names(path: str, dir_fd: int) -> list[str]:
+    fd = durable.open_directory(path, dir_fd)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_directory(name: str, dir_fd: int) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=dir_fd)
+    except FileExistsError:
+        durable.sync_directory(name, dir_fd)
+
+
+def _read_text(dir_fd: int, name: str) -> str:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read(limits.MIB)

@@ -1,0 +1,216 @@
+"""The staging directory of one transaction: objects that nobody can see yet.
+
+It lies in the repository's `tmp`, holds flat names (`CHECKSUM.file`, ...), and is locked while
+its process lives: whoever finds one without a holder removes it. libostree leaves it alone.
+Content is written here in the form that the repository's mode gives it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import time
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from bridge.errors import BridgeError, NoSpace
+from bridge.ostree import durable, objects
+from bridge.ostree.content import BARE_USER_XATTR
+from bridge.ostree.objects import FileMeta
+
+_PREFIX = "bootc-py-staging-"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_DEFLATE_LEVEL = 6
+"""libostree's default for archive repositories."""
+
+
+class Staging:
+    """A private directory of new objects; `space` is how many bytes may be written to it."""
+
+    def __init__(self, repo_fd: int, mode: str, space: int) -> None:
+        self._tmp = durable.open_directory("tmp", repo_fd)
+        self._name = _PREFIX + secrets.token_hex(8)
+        os.mkdir(self._name, 0o700, dir_fd=self._tmp)
+        self.fd = durable.open_directory(self._name, self._tmp)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self._mode = mode
+        self._space = space
+        self._umask = _umask()
+        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._now = time.time_ns()
+        self._count = 0
+
+    def remove(self) -> None:
+        """Remove the directory with everything that is still in it."""
+        os.close(self.fd)
+        durable.remove_tree(self._name, self._tmp)
+        os.close(self._tmp)
+
+    def write_payload(self, name: str, meta: FileMeta, payload: bytes | memoryview) -> None:
+        """Write a regular file whose checksum, so its final `name`, is known."""
+        self._reserve(len(payload))
+        # Nobody else may enter this directory, but what could be run with another's rights
+        # still gets its mode only when all of it is there.
+        wanted = self._wanted_mode(meta)
+        fd = os.open(name, _CREATE, wanted & 0o777, dir_fd=self.fd)
+        try:
+            self._fill(fd, meta, (payload,), len(payload))
+            self._finish(fd, meta, wanted)
+        except OSError as error:
+            raise _explain(error) from error
+        finally:
+            os.close(fd)
+
+    def write_stream(self, meta: FileMeta, size: int, chunks: Iterable[Any]) -> tuple[str, str]:
+        """Write a regular file while it is hashed; return its checksum and its name for now."""
+        self._reserve(size)
+        self._count += 1
+        name = f"stream-{self._count}"
+        digest = hashlib.sha256(objects.content_header(meta))
+        wanted = self._wanted_mode(meta)
+        fd = os.open(name, _CREATE, 0o600, dir_fd=self.fd)
+        try:
+            self._fill(fd, meta, _hashed(chunks, digest), size)
+            self._finish(fd, meta, wanted, created_as=0o600)
+        except OSError as error:
+            raise _explain(error) from error
+        finally:
+            os.close(fd)
+        return digest.hexdigest(), name
+
+    def write_link(self, name: str, meta: FileMeta) -> None:
+        """Write a symbolic link in the form that the mode gives it."""
+        try:
+            if self._mode == "bare":
+                os.symlink(meta.target, name, dir_fd=self.fd)
+                if (meta.uid, meta.gid) != (self._uid, self._gid):
+                    os.chown(name, meta.uid, meta.gid, dir_fd=self.fd, follow_symlinks=False)
+                for key, value in meta.xattrs:
+                    path = f"/proc/self/fd/{self.fd}/{name}"
+                    os.setxattr(path, os.fsdecode(key), value, follow_symlinks=False)
+                return
+            if self._mode == "archive":
+                data = objects.archive_header(meta, 0)
+            else:
+                data = meta.target.encode("utf-8", "surrogateescape") + b"\0"
+            self._reserve(len(data))
+            fd = os.open(name, _CREATE, 0o644, dir_fd=self.fd)
+            try:
+                durable.write_all(fd, data)
+                self._finish(fd, meta, 0o644)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _explain(error) from error
+
+    def write_metadata(self, name: str, data: bytes) -> None:
+        """Write a dirtree, dirmeta or commit object."""
+        self._reserve(len(data))
+        try:
+            fd = os.open(name, _CREATE, 0o644, dir_fd=self.fd)
+            try:
+                durable.write_all(fd, data)
+                if 0o644 & self._umask:
+                    os.fchmod(fd, 0o644)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _explain(error) from error
+
+    def _reserve(self, size: int) -> None:
+        # One inode and the tail of a block come with every object.
+        self._space -= size + 512
+        if self._space < 0:
+            raise NoSpace(
+                "the repository's file system would have less free space than its config asks "
+                "for (min-free-space); free some, or remove images with `image prune`"
+            )
+
+    def _wanted_mode(self, meta: FileMeta) -> int:
+        if self._mode == "bare":
+            return stat.S_IMODE(meta.mode)
+        if self._mode == "bare-user":
+            return stat.S_IMODE(meta.mode) & 0o775 | stat.S_IRUSR
+        return 0o644
+
+    def _fill(self, fd: int, meta: FileMeta, chunks: Iterable[Any], size: int) -> None:
+        if self._mode != "archive":
+            for chunk in chunks:
+                durable.write_all(fd, chunk)
+            return
+        durable.write_all(fd, objects.archive_header(meta, size))
+        deflater = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        for chunk in chunks:
+            durable.write_all(fd, deflater.compress(chunk))
+        durable.write_all(fd, deflater.flush())
+
+    def _finish(self, fd: int, meta: FileMeta, wanted: int, created_as: int | None = None) -> None:
+        mode = (wanted & 0o777 if created_as is None else created_as) & ~self._umask
+        if self._mode == "bare":
+            if (meta.uid, meta.gid) != (self._uid, self._gid):
+                os.fchown(fd, meta.uid, meta.gid)
+            if mode != wanted:
+                os.fchmod(fd, wanted)
+            for key, value in meta.xattrs:
+                os.setxattr(fd, os.fsdecode(key), value)
+        else:
+            if self._mode == "bare-user":
+                os.setxattr(fd, BARE_USER_XATTR, objects.encode_filemeta(meta))
+            if mode != wanted:
+                os.fchmod(fd, wanted)
+        if self._mode != "archive":
+            # As libostree: objects are from 1970, whose change time tools cannot take for news.
+            os.utime(fd, ns=(self._now, 0))
+
+
+def remove_abandoned(repo_fd: int) -> None:
+    """Remove the staging directories whose processes are gone."""
+    tmp = durable.open_directory("tmp", repo_fd)
+    try:
+        for name in os.listdir(tmp):
+            if not name.startswith(_PREFIX):
+                continue
+            try:
+                fd = durable.open_directory(name, tmp)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                durable.remove_tree(name, tmp)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(fd)
+    finally:
+        os.close(tmp)
+
+
+def _hashed(chunks: Iterable[Any], digest: Any) -> Iterable[Any]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _umask() -> int:
+    # os.umask() can only tell by changing it, under the feet of other threads.
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o777
+
+
+def _explain(error: OSError) -> BridgeError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace("no space left on the repository's file system; free some and try again")
+    if error.errno in (errno.EPERM, errno.ENOTSUP):
+        return BridgeError(
+            f"cannot store a file's owner, mode or xattrs: {error.strerror}; a repository of mode "
+            "bare-user needs no such rights"
+        )
+    return BridgeError(f"cannot write an object: {error.strerror or error}")

@@ -1,0 +1,201 @@
+"""A transaction: new objects are staged, and become visible all together or not at all.
+
+The order in which it publishes is the promise: everything staged is on the disk (syncfs), then
+files, dirmetas, dirtrees and commits are renamed in, in that order, then the directories are
+synced, then refs are written. A crash between any two steps leaves objects that nothing refers
+to, never a reference to an object that is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from bridge.errors import DamagedRepository
+from bridge.limits import METADATA_MAX
+from bridge.ostree import durable, lock, objects, refs
+from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
+from bridge.ostree.repository import Repository
+from bridge.ostree.staging import Staging, remove_abandoned
+
+
+@dataclass(slots=True)
+class Stats:
+    """What happened to the content objects that were handed in. Sizes: payload bytes."""
+
+    new_objects: int = 0
+    reused_objects: int = 0
+    new_bytes: int = 0
+    reused_bytes: int = 0
+
+    @property
+    def files(self) -> int:
+        return self.new_objects + self.reused_objects
+
+    def add(self, other: Stats) -> None:
+        """Add the numbers of `other`."""
+        self.new_objects += other.new_objects
+        self.reused_objects += other.reused_objects
+        self.new_bytes += other.new_bytes
+        self.reused_bytes += other.reused_bytes
+
+
+class Transaction:
+    """Use as a context manager; what was not published when it ends is gone.
+
+    One transaction belongs to one thread; several may be open at once on one repository.
+    """
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._stack = ExitStack()
+        self._stack.enter_context(lock.held(repo.fd, ".lock", repo.path, shared=True))
+        try:
+            space = os.fstatvfs(repo.fd)
+            keep = repo.config.must_stay_free(space.f_blocks * space.f_frsize)
+            self._staging = Staging(repo.fd, repo.mode, space.f_bavail * space.f_frsize - keep)
+        except BaseException:
+            self._stack.close()
+            raise
+        self._stack.callback(self._staging.remove)
+        self._staged: dict[ObjectType, dict[str, int]] = {kind: {} for kind in ObjectType}
+        self._refs: list[tuple[str, str]] = []
+        self.stats = Stats()
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # -- content ---------------------------------------------------------------------------
+
+    def write_payload(self, meta: FileMeta, payload: bytes | memoryview) -> str:
+        """Store a regular file that is in memory; return its checksum. Nothing is written where
+        the repository has that object already."""
+        digest = hashlib.sha256(objects.content_header(meta))
+        digest.update(payload)
+        checksum = digest.hexdigest()
+        if not self._have(checksum, len(payload)):
+            self._staging.write_payload(f"{checksum}.file", meta, payload)
+            self._staged[ObjectType.FILE][checksum] = len(payload)
+        return checksum
+
+    def write_stream(self, meta: FileMeta, size: int, chunks: Iterable[Any]) -> str:
+        """Store a regular file of `size` bytes that comes in chunks; return its checksum."""
+        checksum, name = self._staging.write_stream(meta, size, chunks)
+        if self._have(checksum, size):
+            os.unlink(name, dir_fd=self._staging.fd)
+        else:
+            fd = self._staging.fd
+            os.rename(name, f"{checksum}.file", src_dir_fd=fd, dst_dir_fd=fd)
+            self._staged[ObjectType.FILE][checksum] = size
+        return checksum
+
+    def write_link(self, meta: FileMeta) -> str:
+        """Store a symbolic link; return its checksum."""
+        checksum = objects.file_checksum(meta)
+        if not self._have(checksum, 0):
+            self._staging.write_link(f"{checksum}.file", meta)
+            self._staged[ObjectType.FILE][checksum] = 0
+        return checksum
+
+    def _have(self, checksum: str, size: int) -> bool:
+        if checksum not in self._staged[ObjectType.FILE] and checksum not in self._repo.known:
+            if not self._repo.has_object(checksum, ObjectType.FILE):
+                return False
+            self._repo.known.add(checksum)
+        self.stats.reused_objects += 1
+        self.stats.reused_bytes += size
+        return True
+
+    # -- metadata --------------------------------------------------------------------------
+
+    def write_dirmeta(self, meta: DirMeta) -> str:
+        """Store a directory's metadata; return its checksum."""
+        return self._write(ObjectType.DIRMETA, objects.encode_dirmeta(meta))
+
+    def write_dirtree(self, tree: DirTree) -> str:
+        """Store a directory's names; return its checksum."""
+        return self._write(ObjectType.DIRTREE, objects.encode_dirtree(tree))
+
+    def write_commit(self, commit: Commit) -> str:
+        """Store a commit; return its checksum."""
+        return self._write(ObjectType.COMMIT, objects.encode_commit(commit))
+
+    def set_ref(self, name: str, commit: str) -> None:
+        """Have the ref written when the transaction is published."""
+        self._refs.append((refs.check_ref(name), commit))
+
+    def _write(self, kind: ObjectType, data: bytes) -> str:
+        if len(data) > METADATA_MAX:
+            raise DamagedRepository(f"{kind.value} of {len(data)} bytes is over libostree's limit")
+        checksum = hashlib.sha256(data).hexdigest()
+        staged = self._staged[kind]
+        if checksum not in staged and not self._repo.has_object(checksum, kind):
+            self._staging.write_metadata(f"{checksum}.{kind.value}", data)
+            staged[checksum] = len(data)
+        return checksum
+
+    # -- publishing ------------------------------------------------------------------------
+
+    def publish(self) -> Stats:
+        """Make everything visible; return what was new and what was there already."""
+        staging, repo = self._staging.fd, self._repo
+        if any(self._staged.values()):
+            durable.syncfs(staging)
+            with repo.publishing:
+                self._move_in(staging)
+        for name, commit in self._refs:
+            refs.write(repo, name, commit)
+        self._refs.clear()
+        return self.stats
+
+    def _move_in(self, staging: int) -> None:
+        repo, stats = self._repo, self.stats
+        touched: set[str] = set()
+        for kind, staged in self._staged.items():
+            for checksum, size in staged.items():
+                if kind is ObjectType.FILE:
+                    if checksum in repo.known:  # another transaction was first
+                        stats.reused_objects += 1
+                        stats.reused_bytes += size
+                        continue
+                    stats.new_objects += 1
+                    stats.new_bytes += size
+                    repo.known.add(checksum)
+                prefix = checksum[:2]
+                if prefix not in touched:
+                    touched.add(prefix)
+                    _ensure_directory(f"objects/{prefix}", repo.fd)
+                os.rename(
+                    f"{checksum}.{kind.value}",
+                    repo.object_path(checksum, kind),
+                    src_dir_fd=staging,
+                    dst_dir_fd=repo.fd,
+                )
+            staged.clear()
+        for prefix in sorted(touched):
+            durable.sync_directory(f"objects/{prefix}", repo.fd)
+        durable.sync_directory("objects", repo.fd)
+
+
+def begin(repo: Repository) -> Transaction:
+    """Start a transaction, after the remains of processes that died have been cleared away."""
+    remove_abandoned(repo.fd)
+    return Transaction(repo)
+
+
+def _ensure_directory(name: str, dir_fd: int) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o755, dir_fd=dir_fd)
