@@ -1,0 +1,1 @@
+"""Real peers for the tests: registries, a counting proxy, reference trees, test images."""

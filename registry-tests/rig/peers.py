@@ -1,0 +1,31 @@
+"""The programs the tests hold bootc-py against. A missing one is a failure, never a skip."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+# Each program and the Debian package that has it.
+PACKAGES = {
+    "buildah": "buildah",
+    "docker-registry": "docker-registry",
+    "htpasswd": "apache2-utils",
+    "mmdebstrap": "mmdebstrap",
+    "ostree": "ostree",
+    "podman": "podman",
+    "skopeo": "skopeo",
+    "tar": "tar",
+    "umoci": "umoci",
+    "zstd": "zstd",
+}
+
+
+def require(program: str) -> str:
+    """The path of `program`; fails the test, naming the package to install, if it is missing."""
+    path = shutil.which(program)
+    if path is None:
+        package = PACKAGES.get(program, program)
+        remedy = f"apt-get install --no-install-recommends {package}"
+        pytest.fail(f"{program} is missing: {remedy}", pytrace=False)
+    return path

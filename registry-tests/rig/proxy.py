@@ -1,0 +1,227 @@
+"""A reverse proxy on loopback that counts the bytes of response bodies it hands to clients."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from rig.ports import LOOPBACK
+
+_BLOCK = 1 << 18
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
+
+
+@dataclass
+class Exchange:
+    """One request and its answer. `body_bytes` is what the client was sent of the body."""
+
+    method: str
+    path: str
+    range: str | None
+    status: int = 0
+    body_bytes: int = 0
+
+
+class CountingProxy:
+    """A proxy that runs: an address for clients, and a log of what went through it.
+
+    Bytes are counted before they are sent, so whoever has received a body finds it counted.
+    """
+
+    def __init__(self, port: int, upstream_port: int) -> None:
+        self.port = port
+        self.upstream_port = upstream_port
+        self._lock = threading.Lock()
+        self._log: list[Exchange] = []
+
+    @property
+    def host(self) -> str:
+        """`127.0.0.1:PORT`, as it stands in an image reference."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def log(self) -> list[Exchange]:
+        """The exchanges so far, in the order they began."""
+        with self._lock:
+            return list(self._log)
+
+    @property
+    def requests(self) -> int:
+        return len(self.log)
+
+    @property
+    def body_bytes(self) -> int:
+        """Response body bytes sent to clients since the start or the last `reset`."""
+        return sum(exchange.body_bytes for exchange in self.log)
+
+    def reset(self) -> None:
+        """Forgets what was counted so far."""
+        with self._lock:
+            self._log.clear()
+
+    def add(self, exchange: Exchange) -> Exchange:
+        with self._lock:
+            self._log.append(exchange)
+        return exchange
+
+
+@contextmanager
+def run_proxy(upstream_port: int) -> Iterator[CountingProxy]:
+    """A proxy in front of the HTTP server on `upstream_port`, until the context ends.
+
+    The client's Host header goes through unchanged, and so do all answers: the upstream
+    is to answer with relative URLs, or with URLs made from that header.
+    """
+    server = _Server((LOOPBACK, 0), _Handler)
+    server.proxy = CountingProxy(server.server_address[1], upstream_port)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
+    thread.start()
+    try:
+        yield server.proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    proxy: CountingProxy
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One client connection, with one upstream connection of its own."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    _upstream: http.client.HTTPConnection | None = None
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except (ConnectionError, TimeoutError):  # the client left
+            self.close_connection = True
+
+    def finish(self) -> None:
+        if self._upstream:
+            self._upstream.close()
+        with suppress(ConnectionError):
+            super().finish()
+
+    def _forward(self) -> None:
+        exchange = self.server.proxy.add(
+            Exchange(self.command, self.path, self.headers.get("Range"))
+        )
+        try:
+            answer = self._ask()
+        except (OSError, http.client.HTTPException):
+            exchange.status = 502
+            self._drop_upstream()
+            self.close_connection = True
+            self.send_response(502)
+            self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            return
+        exchange.status = answer.status
+        self._answer(answer, exchange)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _forward
+
+    def _ask(self) -> http.client.HTTPResponse:
+        """Sends the client's request on and returns the head of the answer."""
+        if self._upstream is None:
+            port = self.server.proxy.upstream_port
+            self._upstream = http.client.HTTPConnection(LOOPBACK, port, timeout=300)
+        upstream = self._upstream
+        chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
+        length = self.headers.get("Content-Length")
+        upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in _HOP_BY_HOP | {"expect"}:
+                upstream.putheader(name, value)
+        if chunked:
+            upstream.putheader("Transfer-Encoding", "chunked")
+        upstream.endheaders()
+        if chunked:
+            for block in self._chunks():
+                upstream.send(b"%x\r\n%b\r\n" % (len(block), block))
+            upstream.send(b"0\r\n\r\n")
+        elif length:
+            remaining = int(length)
+            while remaining:
+                block = self.rfile.read(min(_BLOCK, remaining))
+                if not block:
+                    raise ConnectionResetError("the client's request ends early")
+                upstream.send(block)
+                remaining -= len(block)
+        return upstream.getresponse()
+
+    def _chunks(self) -> Iterator[bytes]:
+        """The client's request body, sent in chunks."""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # trailers
+            pass
+
+    def _answer(self, answer: http.client.HTTPResponse, exchange: Exchange) -> None:
+        """Sends the upstream's answer to the client as it comes in."""
+        bodiless = self.command == "HEAD" or answer.status in (204, 304) or answer.status < 200
+        chunked = answer.chunked and not bodiless
+        until_close = answer.length is None and not chunked and not bodiless
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        if until_close:
+            self.close_connection = True
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if not bodiless and not self._copy_body(answer, chunked, exchange):
+            self.close_connection = True
+        answer.close()
+        if answer.will_close or self.close_connection:
+            self._drop_upstream()
+
+    def _copy_body(
+        self, answer: http.client.HTTPResponse, chunked: bool, exchange: Exchange
+    ) -> bool:
+        """Sends the body on. False if the upstream broke off: the client's body is short too."""
+        try:
+            while block := answer.read1(_BLOCK):
+                data = b"%x\r\n%b\r\n" % (len(block), block) if chunked else block
+                self._send(data, len(block), exchange)
+        except (OSError, http.client.HTTPException):
+            return False
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
+        return chunked or not answer.length
+
+    def _send(self, data: bytes, body_bytes: int, exchange: Exchange) -> None:
+        exchange.body_bytes += body_bytes
+        try:
+            self.wfile.write(data)
+        except OSError:
+            exchange.body_bytes -= body_bytes
+            self._drop_upstream()
+            raise
+
+    def _drop_upstream(self) -> None:
+        if self._upstream:
+            self._upstream.close()
+            self._upstream = None
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

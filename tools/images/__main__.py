@@ -1,0 +1,74 @@
+"""`python3 -m tools.images build|path|push`: the project's OS images.
+
+build [IMAGE...] [--version V]         builds what the cache lacks
+path IMAGE VERSION [--form F]          prints IMAGE's reference, oci:DIRECTORY:TAG
+push HOST:PORT [IMAGE...] [--version V]  pushes to a registry, one tag for each form
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+
+from tools.images import build
+from tools.images.push import publish
+from tools.images.spec import FORMATS, IMAGES, VERSIONS
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    # So that temporary directories, and what is mounted in them, go when we are ended.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        if arguments.command == "path":
+            print(build.image(arguments.image, arguments.version, arguments.form).reference)
+        for name, version in _chosen(arguments):
+            if arguments.command == "build":
+                for form in FORMATS:
+                    layout = build.image(name, version, form)
+                    size = sum(layer["size"] for layer in layout.layers)
+                    print(
+                        f"{form:5} {len(layout.layers)} layers, {size:,} bytes: {layout.reference}"
+                    )
+            elif arguments.command == "push":
+                for reference, digest in publish(name, version, arguments.registry):
+                    print(f"{reference}@{digest}")
+    except subprocess.CalledProcessError as error:
+        print(f"error: {error.cmd[0]} failed with exit status {error.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _chosen(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    if arguments.command == "path":
+        return []
+    versions = [arguments.version] if arguments.version else list(VERSIONS)
+    return [(name, version) for name in arguments.images or IMAGES for version in versions]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tools.images",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("build", "push"):
+        command = commands.add_parser(name)
+        if name == "push":
+            command.add_argument("registry", metavar="HOST:PORT")
+        command.add_argument(
+            "images", nargs="*", metavar="IMAGE", help="base, server (default: both)"
+        )
+        command.add_argument("--version", choices=VERSIONS, help="default: all")
+    command = commands.add_parser("path")
+    command.add_argument("image", choices=IMAGES)
+    command.add_argument("version", choices=VERSIONS)
+    command.add_argument("--form", choices=FORMATS, default="gzip")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Makes the images: mmdebstrap for the base's root, buildah for the Containerfiles."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.images import cache, layout, spec
+from tools.images.layout import Layout
+from tools.images.spec import IMAGES, VERSIONS, Image, Version
+
+# Each program used here and the Debian package that has it.
+PROGRAMS = {
+    "mmdebstrap": "mmdebstrap",
+    "buildah": "buildah",
+    "skopeo": "skopeo",
+    "gzip": "gzip",
+    "zstd": "zstd",
+}
+
+
+def image(name: str, version: str, form: str) -> Layout:
+    """The layout of an image in one form of layers, built if the cache lacks it."""
+    return layout.read(_image_dir(IMAGES[name], VERSIONS[version]) / form)
+
+
+def _image_dir(what: Image, version: Version) -> Path:
+    """The cache's directory with every form of an image."""
+    name = f"images/{what.name}-{version.tag}-{spec.key(what, version)}"
+    return cache.entry(name, lambda target: _make(what, version, target))
+
+
+def _make(what: Image, version: Version, target: Path) -> None:
+    """Builds an image and writes it to `target` once for each form."""
+    _check_programs()
+    parent = IMAGES[what.parent] if what.parent else None
+    if parent:
+        _image_dir(parent, version)
+    title = f"{what.repository}:{version.tag}"
+    with _timed(f"{title}: built"):
+        plain = _build(what, version, target / "plain")
+    for form in spec.FORMATS:
+        if form != "plain":
+            inherited = image(parent.name, version.tag, form) if parent else None
+            with _timed(f"{title}: {form}"):
+                layout.convert(plain, target / form, form, inherited)
+
+
+def _build(what: Image, version: Version, target: Path) -> Layout:
+    """Runs the image's Containerfile; its layers are written to `target` as plain tars."""
+    with cache.scratch(cache.root() / "work") as work:
+        context = work / "context"
+        shutil.copytree(what.directory, context)
+        storage = _Storage(work / "storage", work / "run")
+        name = f"localhost/{what.repository}:{version.tag}"
+        options = [f"--build-arg=VERSION={version.label}"]
+        if what.parent:
+            base = image(what.parent, version.tag, "plain")
+            base_name = f"localhost/{IMAGES[what.parent].repository}:{version.tag}"
+            storage.load(base, base_name)
+            options += ["--layers", f"--build-arg=BASE={base_name}"]
+        else:
+            _make_rootfs(version, context / "rootfs.tar")
+            options += ["--layers=false", f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}"]
+        storage.buildah(
+            "bud", "--isolation=chroot", "--format=oci", "--pull-never", "--no-cache",
+            *options, "--tag", name, str(context),
+        )  # fmt: skip
+        storage.save(name, target, version.tag)
+    return layout.read(target)
+
+
+def _make_rootfs(version: Version, tar: Path) -> None:
+    """Writes a minimal Debian with the base's packages to the file `tar`."""
+    lines = (spec.IMAGES["base"].directory / "packages.txt").read_text().splitlines()
+    packages = [line for line in lines if line and not line.startswith("#")]
+    with _timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
+        _run(
+            "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
+            f"--include={','.join(packages)}", "--skip=output/dev",
+            # Copies of this machine's, for the time of the build.
+            '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"',
+            spec.SUITE, str(tar), *version.sources,
+            SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """A container storage of our own, so that nothing of the user's is touched."""
+
+    root: Path
+    run_root: Path
+
+    def buildah(self, command: str, *arguments: str) -> None:
+        _run(
+            "buildah", f"--root={self.root}", f"--runroot={self.run_root}",
+            "--storage-driver=overlay", command, *arguments,
+        )  # fmt: skip
+
+    def load(self, source: Layout, name: str) -> None:
+        """Puts an image of a layout into the storage as `name`."""
+        _run("skopeo", "copy", "--quiet", source.reference, self._place(name))
+
+    def save(self, name: str, layout_dir: Path, tag: str) -> None:
+        """Writes an image of the storage to a layout, its layers as plain tars."""
+        accept = "--dest-oci-accept-uncompressed-layers"
+        _run("skopeo", "copy", "--quiet", accept, self._place(name), f"oci:{layout_dir}:{tag}")
+
+    def _place(self, name: str) -> str:
+        return f"containers-storage:[overlay@{self.root}+{self.run_root}]{name}"
+
+
+def _check_programs() -> None:
+    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    if missing:
+        raise SystemExit(f"error: building images needs: apt-get install {' '.join(missing)}")
+    if os.geteuid() != 0:
+        raise SystemExit(
+            "error: building images needs root (mmdebstrap and buildah with real owners)"
+        )
+
+
+def _run(*command: str, **variables: str) -> None:
+    """Runs a command with more environment variables and with its output on our stderr."""
+    environment = {**os.environ, **variables}
+    subprocess.run(
+        command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
+    )
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    print(f"{what} ({time.monotonic() - start:.0f} s)", file=sys.stderr, flush=True)

@@ -1,0 +1,68 @@
+"""The cache directory, whose entries are either whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def root() -> Path:
+    """The cache directory: $BOOTC_PY_CACHE, else bootc-py in the user's cache."""
+    if own := os.environ.get("BOOTC_PY_CACHE"):
+        return Path(own).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "bootc-py"
+
+
+def entry(name: str, make: Callable[[Path], None]) -> Path:
+    """The cache's directory `name`; `make` fills it, in a temporary place, if it is missing.
+
+    Two processes that ask for the same entry make it once: the second waits.
+    """
+    path = root() / name
+    if path.is_dir():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(path.with_name(f".{path.name}.lock")):
+        if not path.is_dir():
+            with scratch(path.parent) as temporary:
+                filled = temporary / path.name
+                filled.mkdir()
+                make(filled)
+                filled.rename(path)
+    return path
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A temporary directory in `parent`, gone afterwards with all that is mounted in it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix=".work-", dir=parent))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        unmount_below(path)
+        shutil.rmtree(path)
+
+
+def unmount_below(path: Path) -> None:
+    """Unmounts every file system mounted below `path`, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
+    for point in reversed(points):
+        if point.startswith(f"{path}/"):
+            subprocess.run(["umount", point], check=True)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
