@@ -1,0 +1,324 @@
+"""A registry's read side: manifests, blobs and tags of the OCI distribution-spec, verified.
+
+Manifests are raw bytes with the digest we computed; which instance of an index is meant is
+decided above. Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import quote, urljoin
+
+from bridge import limits
+from bridge.errors import BridgeError, MalformedImage, NetworkError, NotFound, VerificationFailed
+from bridge.oci.digest import Digest, Verifier
+from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+from bridge.oci.reference import DOCKER_HUB, RegistryReference
+from bridge.registry.auth import Authenticator, describe
+from bridge.registry.authfile import CredentialStore
+from bridge.registry.message import Request, origin
+from bridge.registry.meter import Meter
+from bridge.registry.options import NetworkOptions
+from bridge.registry.token import Scope
+from bridge.registry.transport import Interrupted, Response, Transport
+
+_ACCEPT = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
+_SCHEMA1 = (
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
+
+
+class FetchedManifest(NamedTuple):
+    """A manifest or index: its bytes as served, the Content-Type, the digest of the bytes."""
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+
+
+class ManifestHead(NamedTuple):
+    """What a registry says of a manifest without sending it; nothing of it is verified."""
+
+    media_type: str
+    digest: Digest | None
+    size: int | None
+
+
+class BlobStream:
+    """A blob's raw bytes from `start` on, in chunks of at most `limits.BLOB_BUFFER`.
+
+    A context manager. Holds the length, not the digest: the caller verifies. Iterating raises
+    `NetworkError` when the body stalls, breaks or ends early, and `VerificationFailed` when it
+    goes on beyond the descriptor's size.
+    """
+
+    def __init__(self, what: str, response: Response, start: int, size: int) -> None:
+        self.start = start
+        self._what = what
+        self._response = response
+        self._left = size - start
+
+    def __iter__(self) -> Iterator[bytes]:
+        # One byte more than there may be, so that a longer body is seen and not taken in.
+        for chunk in self._response.chunks(self._left + 1):
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise VerificationFailed(f"{self._what}: longer than its descriptor says")
+            yield chunk
+        if self._left > 0:
+            raise Interrupted(f"{self._what}: the body ended {self._left} bytes early")
+
+    def close(self) -> None:
+        self._response.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Client:
+    """Reads registries. Safe for several threads; each request counts into the meter given."""
+
+    def __init__(
+        self,
+        options: NetworkOptions | None = None,
+        meter: Meter | None = None,
+        *,
+        credentials: CredentialStore | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        options = options or NetworkOptions()
+        self.meter = meter or Meter()
+        self._transport = transport or Transport(options)
+        self._auth = Authenticator(
+            credentials or CredentialStore(options), tls_verify=options.tls_verify
+        )
+
+    def get_manifest(self, ref: RegistryReference, meter: Meter | None = None) -> FetchedManifest:
+        """Return the manifest or index that `ref` names, held to its digest if it has one.
+
+        Raises `NotFound`, `NotAuthorised`, `NetworkError`, `VerificationFailed`, and
+        `MalformedImage` for what is too large or of Docker's schema 1.
+        """
+        reply = self._manifest("GET", ref, meter)
+        media_type = _media_type(reply)
+        length = _length(reply)
+        if media_type in _SCHEMA1 or (length or 0) > limits.MANIFEST_MAX:
+            reply.close()
+            if media_type in _SCHEMA1:
+                raise MalformedImage(f"{ref}: Docker's manifest schema 1 is not supported")
+            raise MalformedImage(
+                f"{ref}: manifest of {length} bytes; {limits.MANIFEST_MAX} allowed"
+            )
+        raw = reply.read(limits.MANIFEST_MAX)
+        claimed = ref.digest or _claimed_digest(ref, reply)
+        if claimed is not None:
+            verifier = Verifier(f"manifest {ref}", claimed)
+            verifier.update(raw)
+            verifier.finish()
+        return FetchedManifest(raw, media_type, ref.digest or Digest.of(raw))
+
+    def head_manifest(self, ref: RegistryReference, meter: Meter | None = None) -> ManifestHead:
+        """Return what the registry says of the manifest that `ref` names; same errors."""
+        reply = self._manifest("HEAD", ref, meter)
+        reply.close()
+        return ManifestHead(_media_type(reply), _claimed_digest(ref, reply), _length(reply))
+
+    def open_blob(
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int = 0,
+        meter: Meter | None = None,
+    ) -> BlobStream:
+        """Open a blob for reading from `start` on, or from 0 where ranges are not served.
+
+        `.start` of the result tells. Raises `NotFound`, `NotAuthorised`, `NetworkError`, and
+        `VerificationFailed` when the registry announces another size than the descriptor's.
+        """
+        what = f"blob {descriptor.digest} of {ref.name}"
+        size = descriptor.size
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        reply = self._send("GET", ref, f"blobs/{Digest.parse(descriptor.digest)}", headers, meter)
+        if start and reply.status == 206 and _is_range(reply, start, size):
+            return BlobStream(what, reply, start, size)
+        if start and reply.status in (206, 400, 416):  # it cannot: take the blob whole
+            reply.close()
+            return self.open_blob(ref, descriptor, 0, meter)
+        if reply.status != 200:
+            raise self._failure(ref, what, reply)
+        length = _length(reply)
+        if length is not None and length != size:
+            reply.close()
+            raise VerificationFailed(
+                f"{what}: the registry has {length} bytes where its descriptor gives {size}"
+            )
+        return BlobStream(what, reply, 0, size)
+
+    def iter_blob(
+        self, ref: RegistryReference, descriptor: Descriptor, meter: Meter | None = None
+    ) -> Iterator[bytes]:
+        """Yield a blob's bytes from 0 to its size, each once, resuming when the body breaks.
+
+        The caller verifies the digest. Raises what `open_blob` does, and `NetworkError` when the
+        tries are used up; a try that brought `limits.RESUME_PROGRESS` new bytes is not counted.
+        """
+        counted = meter or self.meter
+        backoff = self._transport.backoff()
+        done = kept = 0
+        while True:
+            try:
+                with self.open_blob(ref, descriptor, done, counted) as stream:
+                    skip = done - stream.start
+                    for chunk in stream:
+                        fresh = chunk[skip:] if skip else chunk
+                        skip = max(0, skip - len(chunk))
+                        done += len(fresh)
+                        if fresh:
+                            yield fresh
+                return
+            except Interrupted:
+                if done >= descriptor.size > 0:
+                    return
+                if done - kept >= limits.RESUME_PROGRESS:
+                    backoff = self._transport.backoff()
+                kept = done
+                if not self._transport.wait(backoff, counted):
+                    raise
+
+    def read_blob(
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        limit: int = limits.CONFIG_MAX,
+        meter: Meter | None = None,
+    ) -> bytes:
+        """Return a small blob (a config, say), held to its digest and size."""
+        what = f"blob {descriptor.digest} of {ref.name}"
+        if descriptor.size > limit:
+            raise MalformedImage(f"{what}: {descriptor.size} bytes; the limit is {limit}")
+        verifier = Verifier(what, descriptor.digest, descriptor.size)
+        parts = []
+        for chunk in self.iter_blob(ref, descriptor, meter):
+            verifier.update(chunk)
+            parts.append(chunk)
+        verifier.finish()
+        return b"".join(parts)
+
+    def list_tags(self, ref: RegistryReference, meter: Meter | None = None) -> list[str]:
+        """Return the tags of a repository, all pages of them, in the registry's order."""
+        tags: list[str] = []
+        path = "tags/list?n=1000"
+        for _ in range(limits.TAG_PAGES_MAX):
+            reply = self._send("GET", ref, path, {}, meter)
+            if reply.status != 200:
+                raise self._failure(ref, f"repository {ref.name}", reply)
+            link = _NEXT.search(reply.headers.get("Link", ""))
+            raw = reply.read(limits.TAG_PAGE_MAX)
+            try:
+                page = json.loads(raw)["tags"] or []
+                tags.extend(tag for tag in page if isinstance(tag, str))
+            except (ValueError, LookupError, TypeError, RecursionError):
+                raise NetworkError(f"tags of {ref.name}: the answer is no list of tags") from None
+            if link is None:
+                return tags
+            following = urljoin(reply.url, link[1])
+            if origin(following) != origin(reply.url):
+                raise NetworkError(f"tags of {ref.name}: the next page is on another host; refused")
+            path = following
+        raise NetworkError(f"tags of {ref.name}: more than {limits.TAG_PAGES_MAX} pages")
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._transport.close()
+
+    def _manifest(self, method: str, ref: RegistryReference, meter: Meter | None) -> Response:
+        reply = self._send(
+            method, ref, f"manifests/{quote(ref.identifier, safe=':')}", {"Accept": _ACCEPT}, meter
+        )
+        if reply.status == 200:
+            return reply
+        raise self._failure(ref, f"image {ref}", reply)
+
+    def _send(
+        self,
+        method: str,
+        ref: RegistryReference,
+        path: str,
+        headers: dict[str, str],
+        meter: Meter | None,
+    ) -> Response:
+        """Send a request below the repository, authenticating as the registry demands."""
+        counted = meter or self.meter
+        host = "registry-1.docker.io" if ref.host == DOCKER_HUB else ref.host
+        base = self._transport.base_url(host, counted)
+        request = Request(method, urljoin(f"{base}/v2/{ref.repository}/", path), headers)
+        with closing(self._auth.flow(request, Scope(ref.host, ref.repository))) as flow:
+            outgoing = next(flow)
+            while True:
+                reply = self._transport.exchange(outgoing, counted)
+                try:
+                    outgoing = flow.send(reply)
+                except StopIteration:
+                    return reply
+
+    def _failure(self, ref: RegistryReference, what: str, reply: Response) -> BridgeError:
+        reply.close()
+        if reply.foreign:
+            host = origin(reply.url)[1]
+            return NetworkError(
+                f"{what}: {host}, where {ref.host} keeps it, answered {reply.status}"
+            )
+        if reply.status in (401, 403):
+            return self._auth.refusal(Scope(ref.host, ref.repository), reply)
+        if reply.status == 404:
+            return NotFound(f"{what} is not in the registry: {ref.host} answered {describe(reply)}")
+        if reply.status == 429 and (after := reply.headers.get("Retry-After")):
+            return NetworkError(
+                f"{what}: {ref.host} answered {describe(reply)}; it asks to wait {after:.40} "
+                "seconds, try again then"
+            )
+        return NetworkError(f"{what}: {ref.host} answered {describe(reply)}")
+
+
+def _media_type(reply: Response) -> str:
+    return reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _length(reply: Response) -> int | None:
+    value = reply.headers.get("Content-Length", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+
+
+def _claimed_digest(ref: RegistryReference, reply: Response) -> Digest | None:
+    value = reply.headers.get("Docker-Content-Digest")
+    if value is None:
+        return None
+    try:
+        return Digest.parse(value)
+    except MalformedImage as error:
+        raise VerificationFailed(f"{ref}: in Docker-Content-Digest, {error}") from None
+
+
+def _is_range(reply: Response, start: int, size: int) -> bool:
+    """Tell whether a 206 is what was asked for: from `start` to the end of `size` bytes."""
+    found = _CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
+    if found is None:
+        return False
+    exact = (int(found[1]), int(found[2])) == (start, size - 1) and found[3] in ("*", str(size))
+    return exact and _length(reply) in (None, size - start)

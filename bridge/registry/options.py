@@ -1,0 +1,34 @@
+"""What a user may say about the network: one value, handed to `Client`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge import limits
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `idle` is the time without a single byte, in headers or in a body."""
+
+    connect: float = limits.CONNECT_TIMEOUT
+    idle: float = limits.IDLE_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """The network flags of the command line, with skopeo's names and meanings."""
+
+    authfile: str | None = None
+    """Path of the one auth file to read, instead of the usual places."""
+    creds: str | None = field(default=None, repr=False)
+    """`USER:PASSWORD`: used for every registry, before any auth file."""
+    tls_verify: bool = True
+    """False accepts any certificate, and plain HTTP where there is no TLS."""
+    cert_dir: str | None = None
+    """Directory with `*.crt`, `*.cert` and `*.key`, instead of the certs.d directories."""
+    retry_times: int = limits.RETRIES
+    """Tries after the first one."""
+    limit_rate: int | None = None
+    """Bytes per second, over all bodies of all requests together."""
+    timeouts: Timeouts = Timeouts()

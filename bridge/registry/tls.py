@@ -1,0 +1,66 @@
+"""Certificates: the system's, containers' certs.d directories, `--cert-dir`.
+
+As containers-certs.d(5): `*.crt` are further authorities, `X.cert` with `X.key` is a client's
+pair. The first directory for `HOST[:PORT]` that exists is used, and with `--cert-dir` just that.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridge.errors import UsageError
+from bridge.registry.options import NetworkOptions
+
+
+def tls_context(
+    netloc: str, options: NetworkOptions, environ: Mapping[str, str] = os.environ
+) -> ssl.SSLContext:
+    """Return the TLS context for `HOST[:PORT]`; `UsageError` when a certificate is unusable."""
+    # OpenSSL itself honours SSL_CERT_FILE and SSL_CERT_DIR here.
+    context = ssl.create_default_context()
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if bundle := environ.get(variable):
+            _load_authority(context, Path(bundle))
+    if not options.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    directory = cert_directory(netloc, options, environ)
+    if directory is None:
+        return context
+    for path in sorted(directory.glob("*.crt")):
+        _load_authority(context, path)
+    for path in sorted(directory.glob("*.cert")):
+        key = path.with_suffix(".key")
+        try:
+            context.load_cert_chain(path, key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"loading the client certificate {path} and {key}: {error}") from None
+    return context
+
+
+def cert_directory(netloc: str, options: NetworkOptions, environ: Mapping[str, str]) -> Path | None:
+    """Return the directory with the certificates for `HOST[:PORT]`, or None."""
+    if options.cert_dir is not None:
+        directory = Path(options.cert_dir)
+        if not directory.is_dir():
+            raise UsageError(f"--cert-dir {options.cert_dir} is not a directory")
+        return directory
+    config = Path(environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or '/'}/.config")
+    for parent in (config / "containers", Path("/etc/containers"), Path("/etc/docker")):
+        directory = parent / "certs.d" / netloc
+        if directory.is_dir():
+            return directory
+    return None
+
+
+def _load_authority(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        if path.is_dir():
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"loading the certificate authority {path}: {error}") from None

@@ -1,0 +1,340 @@
+"""HTTP as a registry client needs it: counted, bounded, retried, redirected by hand.
+
+requests does the protocol. Nothing of its environment is trusted (`~/.netrc` would replace our
+token), no body is read behind our back, and every body byte is counted as it came off the wire.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+
+from bridge import __version__, limits
+from bridge.errors import NetworkError
+from bridge.registry import retry
+from bridge.registry.message import REDIRECTS, Request, origin, redirected
+from bridge.registry.meter import Meter, RateLimit
+from bridge.registry.options import NetworkOptions
+from bridge.registry.tls import tls_context
+
+_NEVER_SENT = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.SSLError,
+    urllib3.exceptions.ProxyError,
+)
+
+_HEADERS = {"User-Agent": f"bootc-py/{__version__}", "Accept-Encoding": "identity"}
+
+
+class Interrupted(NetworkError):
+    """A connection failed or broke: another try may do."""
+
+
+class Response:
+    """An answer. The body of a success is a stream; any other is small and in `body` already."""
+
+    def __init__(
+        self,
+        raw: requests.Response,
+        meter: Meter,
+        rate: RateLimit | None,
+        idle: float,
+        clock: Callable[[], float],
+        done: Callable[[], None],
+    ) -> None:
+        self.status: int = raw.status_code
+        self.headers: Mapping[str, str] = raw.headers
+        self.url: str = raw.url or ""
+        self.body = b""
+        self.foreign = False
+        self._raw = raw
+        self._meter = meter
+        self._rate = rate
+        self._idle = idle
+        self._clock = clock
+        self._done: Callable[[], None] | None = done
+
+    def chunks(self, limit: int | None = None) -> Iterator[bytes]:
+        """Yield the body, at most `limit` bytes of it; `Interrupted` when it stalls or breaks."""
+        left = limit
+        size = min(limits.BLOB_BUFFER, self._rate.chunk if self._rate else limits.BLOB_BUFFER)
+        host = urlsplit(self.url).netloc
+        waited, came = 0.0, 0
+        while left is None or left > 0:
+            try:
+                # read1: one receive each, so that bytes that came before a stall are not lost.
+                amount = size if left is None else min(size, left)
+                before = self._clock()
+                chunk = self._raw.raw.read1(amount, decode_content=False)
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise Interrupted(f"{host}: {_reason(error, self._idle)}") from None
+            if not chunk:
+                return
+            self._meter.add(received=len(chunk))
+            waited, came = waited + self._clock() - before, came + len(chunk)
+            if waited > self._idle:
+                if came < limits.SLOWEST_BODY:
+                    raise Interrupted(f"{host}: only {came} bytes came in {waited:.0f} seconds")
+                waited, came = 0.0, 0
+            if self._rate is not None:
+                self._rate.take(len(chunk))
+            if left is not None:
+                left -= len(chunk)
+            yield chunk
+
+    def read(self, limit: int) -> bytes:
+        """Return the rest of the body and close; `NetworkError` beyond `limit` bytes."""
+        try:
+            data = b"".join(self.chunks(limit + 1))
+        finally:
+            self.close()
+        if len(data) > limit:
+            raise NetworkError(f"{urlsplit(self.url).netloc}: an answer of more than {limit} bytes")
+        return data
+
+    def drain(self) -> None:
+        """Take the body of an answer that is not a success into `body`."""
+        try:
+            self.body = b"".join(self.chunks(limits.ERROR_BODY_MAX))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the connection back, or up when the body was not read to its end."""
+        if self._done is not None:
+            self._raw.close()
+            self._done()
+            self._done = None
+
+
+class Transport:
+    """Sends requests from any thread. `clock`, `sleep` and `random` can be replaced for tests."""
+
+    def __init__(
+        self,
+        options: NetworkOptions,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+        rate: RateLimit | None = None,
+    ) -> None:
+        self.options = options
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        if rate is None and options.limit_rate:
+            rate = RateLimit(options.limit_rate)
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._sessions: dict[tuple[str, str], queue.SimpleQueue[_Session]] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._schemes: dict[str, str] = {}
+
+    def base_url(self, host: str, meter: Meter) -> str:
+        """Return `https://HOST`; with verification off, `http://HOST` where there is no TLS."""
+        if self.options.tls_verify:
+            return f"https://{host}"
+        with self._lock:
+            known = self._schemes.get(host)
+        if known is None:
+            try:
+                probe = self._once(Request("GET", f"https://{host}/v2/"), meter)
+            except NetworkError:
+                known = "http"
+            else:
+                probe.close()
+                known = "https"
+            with self._lock:
+                self._schemes[host] = known
+        return f"{known}://{host}"
+
+    def exchange(self, request: Request, meter: Meter) -> Response:
+        """Send a request, following redirects, until it is answered or the tries are used up.
+
+        Returns whatever answer came last. Raises `NetworkError` when none came.
+        """
+        backoff = retry.Backoff(self.options.retry_times, self._random)
+        while True:
+            failure: Interrupted | None = None
+            after = None
+            try:
+                response = self._follow(request, meter)
+            except Interrupted as error:
+                failure = error
+            else:
+                # A signed URL that a redirect led to may have run out: the registry makes another.
+                expired = response.foreign and response.status in (401, 403)
+                if response.status not in retry.STATUSES and not expired:
+                    return response
+                after = retry.parse_retry_after(response.headers.get("Retry-After"), time.time())
+            if not self.wait(backoff, meter, after):
+                if failure is None:
+                    return response
+                tries = f" ({backoff.tries} tries)" if backoff.tries > 1 else ""
+                raise NetworkError(f"{failure}{tries}") from None
+
+    def backoff(self) -> retry.Backoff:
+        """Return the waits for a new request."""
+        return retry.Backoff(self.options.retry_times, self._random)
+
+    def wait(self, backoff: retry.Backoff, meter: Meter, after: float | None = None) -> bool:
+        """Sleep before the next try and count it; False when there is to be none."""
+        pause = backoff.next(after)
+        if pause is None:
+            return False
+        meter.add(retries=1)
+        self._sleep(pause)
+        return True
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            pools, self._sessions = list(self._sessions.values()), {}
+        for pool in pools:
+            while not pool.empty():
+                pool.get().close()
+
+    def _follow(self, request: Request, meter: Meter) -> Response:
+        start = origin(request.url)
+        for _ in range(limits.REDIRECTS_MAX + 1):
+            response = self._once(request, meter)
+            if not 200 <= response.status < 300:
+                response.drain()
+            location = response.headers.get("Location")
+            if response.status not in REDIRECTS or location is None:
+                response.foreign = origin(request.url) != start
+                return response
+            request = redirected(request, location)
+        raise NetworkError(f"{start[1]}: more than {limits.REDIRECTS_MAX} redirects")
+
+    def _once(self, request: Request, meter: Meter) -> Response:
+        """Send one request; `Interrupted` when another try may do, else `NetworkError`."""
+        origin(request.url)  # refuses what is not http(s), and credentials in the URL
+        parts = urlsplit(request.url)
+        key = (parts.scheme, parts.netloc)
+        idle = self.options.timeouts.idle
+        session = self._take(key)
+        try:
+            prepared = requests.Request(
+                request.method, request.url, {**_HEADERS, **request.headers}, data=request.body
+            ).prepare()
+            raw = session.send(
+                prepared,
+                stream=True,
+                allow_redirects=False,
+                timeout=(self.options.timeouts.connect, idle),
+                verify=self.options.tls_verify,
+                proxies=get_environ_proxies(request.url, None),
+            )
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+            session.close()
+            if not any(isinstance(cause, _NEVER_SENT) for cause in _causes(error)):
+                meter.add(requests=1)
+            message = f"{parts.netloc}: {_reason(error, idle)}"
+            if isinstance(error, requests.exceptions.SSLError):
+                raise NetworkError(
+                    f"{message}; give its authority with --cert-dir, or --tls-verify=false"
+                ) from None
+            if isinstance(error, ValueError):  # requests' own words for what it cannot send
+                raise NetworkError(message) from None
+            raise Interrupted(message) from None
+        meter.add(requests=1)
+        return Response(
+            raw, meter, self._rate, idle, self._clock, lambda: self._give_back(key, session)
+        )
+
+    def _take(self, key: tuple[str, str]) -> _Session:
+        """Return a session that no other thread uses until it is given back."""
+        with self._lock:
+            pool = self._sessions.setdefault(key, queue.SimpleQueue())
+        try:
+            return pool.get_nowait()
+        except queue.Empty:
+            return _Session(_Adapter(self._context(key[1]) if key[0] == "https" else None))
+
+    def _context(self, netloc: str) -> ssl.SSLContext:
+        with self._lock:
+            if netloc not in self._contexts:
+                self._contexts[netloc] = tls_context(netloc, self.options)
+            return self._contexts[netloc]
+
+    def _give_back(self, key: tuple[str, str], session: _Session) -> None:
+        with self._lock:
+            pool = self._sessions.setdefault(key, queue.SimpleQueue())
+        pool.put(session)
+
+
+class _Session(requests.Session):
+    """One origin's connection, without cookies, environment, or redirects of its own."""
+
+    def __init__(self, adapter: HTTPAdapter) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        # requests would read a redirect's body here, uncounted and without bound.
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    """Uses our TLS context, where requests would use only its own bundle of authorities."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._tls: dict[str, Any] = {} if context is None else {"ssl_context": context}
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **options: Any
+    ) -> None:
+        super().init_poolmanager(connections, maxsize, block, **options, **self._tls)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, **self._tls)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the authorities to the context."""
+
+
+def _reason(error: BaseException, idle: float) -> str:
+    """Return the innermost cause in a few words: the outer ones are class names and addresses."""
+    seen = _causes(error)
+    timeouts = (urllib3.exceptions.TimeoutError, requests.exceptions.Timeout, TimeoutError)
+    if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in seen):
+        return "no connection in time"
+    if any(isinstance(cause, timeouts) for cause in seen):
+        return f"nothing came for {idle:g} seconds"
+    for cause in reversed(seen):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    words = str(seen[-1]) or type(seen[-1]).__name__
+    return "".join(c if c.isprintable() else " " for c in words)[:200]
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what is wrapped in it, outermost first."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        inner = getattr(cause, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in cause.args if isinstance(arg, BaseException)), None)
+        cause = inner or cause.__cause__ or cause.__context__
+    return seen
