@@ -128,7 +128,7 @@ def _inflate_library() -> Any:
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     import zstandard
 
-    source = _FrameChecker(chunks)
+    source: Any = _FrameChecker(chunks)
     decoder = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_MAX)
     reader = decoder.stream_reader(source, read_across_frames=True)
     written = 0
