@@ -6,7 +6,7 @@ The images are taken from the cache and built first if they are missing (root, m
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,11 @@ for _place in (Path(__file__).parent, Path(__file__).parents[1]):
     if str(_place) not in sys.path:
         sys.path.insert(0, str(_place))
 
-from rig import twopkg  # noqa: E402
+from rig import published, twopkg  # noqa: E402
 from rig.proxy import CountingProxy, run_proxy  # noqa: E402
-from rig.push import push  # noqa: E402
 from rig.registry import Registry, run_registry  # noqa: E402
 
-from tools.images import build  # noqa: E402
+from tools.images import build, cache  # noqa: E402
 from tools.images.layout import Layout  # noqa: E402
 from tools.images.spec import FORMATS, IMAGES, VERSIONS  # noqa: E402
 
@@ -45,18 +44,23 @@ def two_packages() -> twopkg.TwoImages:
 
 
 @pytest.fixture(scope="session")
-def registry(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def registry(images: Images) -> Iterator[Registry]:
     """A registry with os/base and os/server: tags v1 (gzip), v1-gzip, v1-zstd, v1-plain, v2, ...
 
-    Shared by all tests: who moves or damages something uses a repository of their own.
+    Shared by all tests: who moves or damages something does it in a repository of their own.
+    What they change is gone afterwards.
     """
-    with run_registry(tmp_path_factory.mktemp("registry")) as running:
-        for (name, version, form), layout in images.items():
-            repository = IMAGES[name].repository
-            push(layout, running, repository, f"{version}-{form}")
-            if form == "gzip":
-                push(layout, running, repository, version)
-        yield running
+    content = {}
+    for (name, version, form), layout in images.items():
+        repository = IMAGES[name].repository
+        content[f"{repository}:{version}-{form}"] = layout
+        if form == "gzip":
+            content[f"{repository}:{version}"] = layout
+    source = published.storage(content)
+    with cache.scratch(cache.root() / "work") as work:
+        published.clone(source, work / "storage")
+        with run_registry(work / "storage") as running:
+            yield running
 
 
 @pytest.fixture
@@ -64,9 +68,3 @@ def counting_proxy(registry: Registry) -> Iterator[CountingProxy]:
     """A proxy in front of `registry` that starts at zero."""
     with run_proxy(registry.port) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def push_image() -> Callable[..., str]:
-    """`push(layout, registry, repository, tag)`."""
-    return push

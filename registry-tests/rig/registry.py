@@ -60,9 +60,16 @@ class Registry:
         return options
 
     def blob_file(self, digest: str) -> Path:
-        """Where the registry keeps a blob: tests damage it here."""
+        """Where the registry keeps a blob. It may be a hard link: not to be written to."""
         algorithm, _, value = digest.partition(":")
         return self.storage / "docker/registry/v2/blobs" / algorithm / value[:2] / value / "data"
+
+    def replace_blob(self, digest: str, data: bytes) -> None:
+        """Damages a blob: from now on the registry answers with `data` for it."""
+        file = self.blob_file(digest)
+        damaged = file.with_name("damaged")
+        damaged.write_bytes(data)
+        damaged.replace(file)
 
 
 @contextmanager
