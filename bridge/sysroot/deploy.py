@@ -1,0 +1,200 @@
+"""Deploy a commit: check it out, merge `/etc`, and put it first in the boot order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bridge.errors import BridgeError, MalformedImage, NoSpace
+from bridge.ostree import checkout, durable
+from bridge.sysroot import bls, boot_order, files, kargs, kernel, stateroot_var
+from bridge.sysroot.cleanup import cleanup, remove_deployment, remove_kernels
+from bridge.sysroot.deployment import Deployment, parse_name
+from bridge.sysroot.etc_merge import EtcMerge, merge
+from bridge.sysroot.initialise import DEFAULT_STATEROOT, add_stateroot
+from bridge.sysroot.origin import Origin
+from bridge.sysroot.sysroot import State, Sysroot, check_stateroot
+
+
+@dataclass(frozen=True, slots=True)
+class KernelArguments:
+    """Changes to the kernel arguments that a new deployment inherits."""
+
+    override: Sequence[str] | None = None
+    """These instead of the inherited ones."""
+    append: Sequence[str] = ()
+    delete: Sequence[str] = ()
+
+    def apply(self, inherited: kargs.Arguments) -> kargs.Arguments:
+        """Return the new deployment's arguments; `UsageError` when one to delete is not there."""
+        arguments = inherited if self.override is None else kargs.append((), self.override)
+        for each in self.delete:
+            arguments = kargs.delete(arguments, each)
+        return kargs.without(kargs.append(arguments, self.append), "ostree")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a deploy did."""
+
+    deployment: Deployment
+    merge: EtcMerge
+    """Changes of `/etc` taken over."""
+    removed: tuple[Deployment, ...] = ()
+    """Deployments that the new one put out of the boot order."""
+    state: State = field(default_factory=lambda: State(0, 0, ()))
+    """The sysroot as it is now."""
+
+    @property
+    def boot_entry(self) -> str:
+        """File name of the new boot entry in `/boot/loader/entries`."""
+        return bls.file_name(len(self.state.deployments) - self.deployment.index)
+
+
+def deploy(
+    sysroot: Sysroot,
+    commit: str,
+    origin: Origin,
+    *,
+    stateroot: str | None = None,
+    merge_deployment: Deployment | None = None,
+    arguments: KernelArguments | None = None,
+    retain: bool = False,
+) -> Deployed:
+    """Deploy `commit` of the sysroot's repository and make it what boots next.
+
+    `stateroot` is by default that of the current deployment, else `default`; a missing one is
+    made. `/etc` changes, kernel arguments and foreign keys of the boot entry come from
+    `merge_deployment`, by default the booted deployment, or on a sysroot that is not booted the
+    first one of the stateroot. Kept are the new, the booted and the merge deployment, those that
+    are pinned and those of other stateroots; with `retain` all. The repository is not pruned.
+
+    Takes the sysroot's lock. Raises `Busy`, `MalformedImage` (no kernel, no os-release, a tree
+    that cannot be deployed), `NoSpace`, `NotFound` or `DamagedRepository` (the commit),
+    `UsageError` (kernel arguments), `BridgeError` (`/etc` conflict, file system). Unless it
+    returns, what boots next is what it was.
+    """
+    with sysroot.locked(), files.doing(f"deploying {commit}"):
+        sysroot.refuse_staged()
+        before = sysroot.load()
+        name = check_stateroot(stateroot or _stateroot(before))
+        add_stateroot(sysroot, name)
+        cleanup(sysroot, before)
+        merge_from = merge_deployment or before.merge_deployment(name)
+        inherited = merge_from.kargs if merge_from else ()
+        options = (arguments or KernelArguments()).apply(inherited)
+        new = Deployment(name, commit, _serial(sysroot, name, commit), "", origin=origin)
+        try:
+            new, merged = _prepare(sysroot, new, merge_from, options)
+            kept = [each for each in before.deployments if retain or _keeps(each, new, merge_from)]
+            after = _write(sysroot, before, new, kept)
+        except BaseException:
+            # Whatever it was, the half-made deployment goes; cleanup would find it otherwise.
+            with contextlib.suppress(OSError, BridgeError):
+                if not any(each.is_same(new) for each in sysroot.load().deployments):
+                    remove_deployment(sysroot, new)
+            raise
+        cleanup(sysroot, after)
+    deployed = next(each for each in after.deployments if each.is_same(new))
+    removed = tuple(each for each in before.deployments if each not in kept)
+    return Deployed(deployed, merged, removed, after)
+
+
+def _stateroot(state: State) -> str:
+    return state.current.stateroot if state.current else DEFAULT_STATEROOT
+
+
+def _keeps(each: Deployment, new: Deployment, merge_from: Deployment | None) -> bool:
+    return each.booted or each.pinned or each.stateroot != new.stateroot or each.is_same(merge_from)
+
+
+def _serial(sysroot: Sysroot, stateroot: str, commit: str) -> int:
+    with files.directory(sysroot.ostree_fd, f"deploy/{stateroot}/deploy", create=0o755) as fd:
+        parsed = [parse_name(name) for name in os.listdir(fd)]
+    taken = [found[1] for found in parsed if found is not None and found[0] == commit]
+    return max(taken, default=-1) + 1
+
+
+def _prepare(
+    sysroot: Sysroot, new: Deployment, merge_from: Deployment | None, options: kargs.Arguments
+) -> tuple[Deployment, EtcMerge]:
+    """Make the new deployment's directory complete, with everything but a boot entry."""
+    merged = EtcMerge()
+    parent, _, name = new.path.rpartition("/")
+    with files.directory(sysroot.ostree_fd, parent) as fd:
+        durable.remove_tree(name, fd)
+        checkout.checkout(sysroot.repo, new.checksum, fd, name)
+        with files.directory(fd, name) as tree:
+            bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
+            _make_etc(sysroot, new, tree)
+            stateroot_var.initialise(sysroot, new, tree)
+            if merge_from is not None:
+                merged = _merge_etc(sysroot, merge_from, tree)
+            # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
+            for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
+                _unlink(sysroot.ostree_fd, stamp, ".updated")
+            if new.origin is not None:
+                durable.replace_file(f"{name}.origin", new.origin.text.encode(), fd)
+            files.set_immutable(tree, True)
+    entry = bls.Entry(merge_from.entry.unknown if merge_from else ())
+    return replace(
+        new, bootcsum=bootcsum, entry=entry.replace("options", kargs.join(options))
+    ), merged
+
+
+def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
+    """Copy the image's `/usr/etc` to `/etc`: the copy is the administrator's to change."""
+    defaults, etc = files.lstat(tree, "usr/etc"), files.lstat(tree, "etc")
+    if etc is not None:
+        if not stat.S_ISDIR(etc.st_mode):
+            raise MalformedImage(f"/etc of {new.checksum} is no directory")
+        with files.directory(tree, "etc") as fd:
+            empty = not os.listdir(fd)
+        if not empty:
+            raise MalformedImage(f"{new.checksum} has files in /etc, which belong into /usr/etc")
+        if defaults is not None:
+            os.rmdir("etc", dir_fd=tree)
+    if defaults is not None:
+        checkout.checkout(
+            sysroot.repo, new.checksum, tree, "etc", subpath="usr/etc", hardlink=False
+        )
+    elif etc is None:
+        os.mkdir("etc", 0o755, dir_fd=tree)
+
+
+def _merge_etc(sysroot: Sysroot, merge_from: Deployment, tree: int) -> EtcMerge:
+    with (
+        files.directory(sysroot.ostree_fd, merge_from.path) as old,
+        files.directory(tree, "etc") as new_etc,
+        contextlib.ExitStack() as opened,
+    ):
+        try:
+            defaults = opened.enter_context(files.directory(old, "usr/etc"))
+            etc = opened.enter_context(files.directory(old, "etc"))
+        except FileNotFoundError:
+            return EtcMerge()
+        return merge(defaults, etc, new_etc)
+
+
+def _unlink(top: int, path: str, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError), files.directory(top, path) as fd:
+        os.unlink(name, dir_fd=fd)
+
+
+def _write(sysroot: Sysroot, before: State, new: Deployment, kept: list[Deployment]) -> State:
+    """Write the boot order; where /boot is too small for old and new at once, in two steps.
+
+    The first step drops what is to go anyway, as libostree does, so that its kernel makes room.
+    """
+    try:
+        return boot_order.write(sysroot, before, [new, *kept])
+    except NoSpace:
+        needed = {new.bootcsum, *(each.bootcsum for each in kept)}
+        if not kept or all(each.bootcsum in needed for each in before.deployments):
+            raise
+    smaller = boot_order.write(sysroot, before, kept)
+    remove_kernels(sysroot, smaller)
+    return boot_order.write(sysroot, smaller, [new, *kept])

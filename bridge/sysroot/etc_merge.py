@@ -1,0 +1,212 @@
+"""The three-way merge of `/etc`: what the administrator changed goes into the new defaults.
+
+As libostree's merge_configuration_from: the changes from the old deployment's `/usr/etc` to its
+`/etc` are applied to the new deployment's `/etc`, whole files at a time, and win over what the
+image changed. Where this differs: a directory of which only owner or mode was changed keeps that
+(libostree gives it the new image's), no symbolic link is ever followed, and conflicts are found
+before anything is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bridge.errors import BridgeError
+from bridge.ostree import durable
+from bridge.sysroot import files
+from bridge.sysroot.etc_diff import Changes, diff
+
+
+@dataclass(frozen=True, slots=True)
+class EtcMerge:
+    """How many paths were modified, removed and added, as libostree counts them."""
+
+    modified: int = 0
+    removed: int = 0
+    added: int = 0
+
+
+def merge(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
+    """Apply the changes between the first two directories to the third.
+
+    `old_default` is the old deployment's `usr/etc`, `old_etc` its `etc`, `new_etc` the new
+    deployment's `etc`, which holds a fresh copy of its defaults. Raises `BridgeError` that names
+    the paths where file and directory stand against one another; nothing has been written then.
+    """
+    changes = diff(old_default, old_etc)
+    conflicts = _conflicts(changes, old_etc, new_etc)
+    if conflicts:
+        more = f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
+        raise BridgeError(
+            f"merging /etc: {'; '.join(conflicts[:3])}{more}; move these aside and try again"
+        )
+    for path in changes.removed:
+        _remove(new_etc, path)
+    done: set[str] = set()
+    for path in (*changes.modified, *changes.added):
+        # A copied directory has brought everything below it; parents sort before children.
+        if not any(parent in done for parent in _parents(path)) and _apply(old_etc, new_etc, path):
+            done.add(path)
+    return EtcMerge(len(changes.modified), len(changes.removed), len(changes.added))
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _conflicts(changes: Changes, old_etc: int, new_etc: int) -> list[str]:
+    """Name the changes that cannot be applied, once what was removed is gone."""
+    removed = set(changes.removed)
+    changed = set(changes.modified) | set(changes.added)
+    found: dict[str, None] = {}
+    for path in (*changes.modified, *changes.added):
+        for parent in _parents(path):
+            there = files.lstat(new_etc, parent)
+            # A parent that was itself changed or removed replaces what the image has there.
+            if there is None or parent in removed or parent in changed:
+                break
+            if not stat.S_ISDIR(there.st_mode):
+                found[f"/etc/{_show(parent)} is a directory here and a file in the image"] = None
+                break
+        else:
+            wanted = os.stat(path, dir_fd=old_etc, follow_symlinks=False)
+            there = files.lstat(new_etc, path)
+            if (
+                there is not None
+                and stat.S_ISDIR(there.st_mode)
+                and (stat.S_ISREG(wanted.st_mode) or stat.S_ISLNK(wanted.st_mode))
+            ):
+                found[f"/etc/{_show(path)} is a file here and a directory in the image"] = None
+    return list(found)
+
+
+def _show(path: str) -> str:
+    return path.encode(errors="backslashreplace").decode()
+
+
+def _remove(new_etc: int, path: str) -> None:
+    parent, _, name = path.rpartition("/")
+    with (
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        files.directory(new_etc, parent) as fd,
+    ):
+        durable.remove_tree(name, fd)
+
+
+def _apply(old_etc: int, new_etc: int, path: str) -> bool:
+    """Bring one path over; return whether it was a directory that was copied as a whole."""
+    parent, _, name = path.rpartition("/")
+    with (
+        files.directory(old_etc, parent) as source,
+        _parent(old_etc, new_etc, parent) as target,
+    ):
+        there = files.lstat(target, name)
+        wanted = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if stat.S_ISDIR(wanted.st_mode):
+            if there is not None and stat.S_ISDIR(there.st_mode):
+                with files.directory(source, name) as here, files.directory(target, name) as new:
+                    _copy_attributes(here, new)
+                return False
+            if there is not None:
+                os.unlink(name, dir_fd=target)
+            copy_directory(source, name, target)
+            return True
+        if there is not None and not stat.S_ISDIR(there.st_mode):
+            os.unlink(name, dir_fd=target)
+        copy_file(source, name, target)
+        return False
+
+
+@contextlib.contextmanager
+def _parent(old_etc: int, new_etc: int, path: str) -> Iterator[int]:
+    """Open the directory `path` of the new `/etc`; it takes the old one's owner and mode.
+
+    So do those above it that have to be made; the others keep theirs. As libostree does.
+    """
+    parts = path.split("/") if path else []
+    source, target = os.dup(old_etc), os.dup(new_etc)
+    try:
+        for place, part in enumerate(parts, 1):
+            made = files.lstat(target, part) is None
+            if made:
+                os.mkdir(part, 0o700, dir_fd=target)
+            source = _enter(source, part)
+            target = _enter(target, part)
+            if made or place == len(parts):
+                _copy_attributes(source, target)
+        yield target
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def _enter(fd: int, name: str) -> int:
+    following = os.open(name, files.DIR_FLAGS, dir_fd=fd)
+    os.close(fd)
+    return following
+
+
+def copy_directory(source: int, name: str, target: int) -> None:
+    """Copy the directory `name` with all below it and its owners, modes and xattrs."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=target)
+    with files.directory(source, name) as here, files.directory(target, name) as new:
+        _copy_attributes(here, new)
+        for child in os.listdir(here):
+            if stat.S_ISDIR(os.stat(child, dir_fd=here, follow_symlinks=False).st_mode):
+                copy_directory(here, child, new)
+            else:
+                copy_file(here, child, new)
+
+
+def copy_file(source: int, name: str, target: int) -> None:
+    """Copy a regular file or symbolic link with owner, mode, xattrs and a file's times.
+
+    Sockets, FIFOs and device nodes are passed over, as by libostree.
+    """
+    found = os.stat(name, dir_fd=source, follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
+        _copy_link_xattrs(source, target, name)
+    elif stat.S_ISREG(found.st_mode):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with (
+            open(os.open(name, files.READ_FLAGS, dir_fd=source), "rb", buffering=0) as reader,
+            open(os.open(name, flags, 0o600, dir_fd=target), "wb", buffering=0) as writer,
+        ):
+            files.copy_bytes(reader.fileno(), writer.fileno())
+            _copy_attributes(reader.fileno(), writer.fileno())
+            os.utime(writer.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _copy_attributes(source: int, target: int) -> None:
+    found = os.fstat(source)
+    # Owner before mode and xattrs: a change of owner clears set-id bits and capabilities.
+    os.fchown(target, found.st_uid, found.st_gid)
+    for name in _xattrs(source):
+        os.setxattr(target, name, os.getxattr(source, name))
+    os.fchmod(target, stat.S_IMODE(found.st_mode))
+
+
+def _copy_link_xattrs(source: int, target: int, name: str) -> None:
+    # There is no lgetxattrat; a link cannot be opened for these calls either.
+    here, there = (f"/proc/self/fd/{fd}/{name}" for fd in (source, target))
+    for attribute in _xattrs(here):
+        value = os.getxattr(here, attribute, follow_symlinks=False)
+        os.setxattr(there, attribute, value, follow_symlinks=False)
+
+
+def _xattrs(where: int | str) -> list[str]:
+    try:
+        return os.listxattr(where, follow_symlinks=isinstance(where, int))
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return []
+        raise
