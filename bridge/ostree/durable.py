@@ -34,6 +34,15 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
             rest = rest[os.write(fd, rest) :]
 
 
+def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest, offset)
+        offset += written
+        rest = rest[written:]
+
+
 def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None:
     """Make `name` in `dir_fd` hold `data`: it holds all of the old or all of the new, always."""
     temporary = f".{name}.{secrets.token_hex(6)}"
@@ -51,6 +60,16 @@ def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None
         os.unlink(temporary, dir_fd=dir_fd)
         raise
     os.fsync(dir_fd)
+
+
+def append_line(name: str, line: str, dir_fd: int) -> None:
+    """Add a line to the file `name`, in one write so that it stands whole or not at all."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(name, flags, 0o644, dir_fd=dir_fd)
+    try:
+        write_all(fd, f"{line}\n".encode())
+    finally:
+        os.close(fd)
 
 
 def open_directory(name: str, dir_fd: int | None = None) -> int:

@@ -170,10 +170,6 @@ class Repository:
                 if kind is not None and len(stem) == 62:
                     yield prefix + stem, kind
 
-    def extension_fd(self) -> int:
-        """Return a descriptor of our own directory in the repository, which is made if need be."""
-        return durable.make_directories(EXTENSION, self.fd)
-
 
 def _names(path: str, dir_fd: int) -> list[str]:
     fd = durable.open_directory(path, dir_fd)

@@ -1,0 +1,104 @@
+"""Stored images: what the refs under `ostree/container/image` say, and removing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.errors import BridgeError, DamagedRepository, NotFound
+from bridge.oci.digest import Digest
+from bridge.oci.model import ImageConfig, Manifest, parse_config, parse_document
+from bridge.oci.reference import ImageReference
+from bridge.ostree import prune as store_prune
+from bridge.ostree import refs
+from bridge.ostree.objects import Commit
+from bridge.ostree.repository import Repository
+from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
+
+MANIFEST_DIGEST_KEY = "ostree.manifest-digest"
+MANIFEST_KEY = "ostree.manifest"
+CONFIG_KEY = "ostree.container.image-config"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image in the store: where its ref says it is from, and what its commit says it is."""
+
+    reference: str
+    checksum: str
+    commit: Commit
+    manifest: Manifest
+    config: ImageConfig
+
+    @property
+    def manifest_digest(self) -> str:
+        return str(self.commit.metadata[MANIFEST_DIGEST_KEY])
+
+    @property
+    def version(self) -> str | None:
+        """The image's own version, from its labels."""
+        labels = self.config.labels
+        return labels.get("org.opencontainers.image.version") or labels.get("version")
+
+
+def load(repo: Repository, reference: str, checksum: str) -> StoredImage:
+    """Return the image that a merge commit was made from; `DamagedRepository` if it has none."""
+    commit = repo.read_commit(checksum)
+    try:
+        manifest = parse_document(commit.metadata[MANIFEST_KEY].encode())
+        config = parse_config(commit.metadata[CONFIG_KEY].encode())
+        Digest.parse(commit.metadata[MANIFEST_DIGEST_KEY])
+    except (KeyError, AttributeError, BridgeError) as error:
+        raise DamagedRepository(f"commit {checksum} is not an image's: {error}") from None
+    if not isinstance(manifest, Manifest):
+        raise DamagedRepository(f"commit {checksum} is not an image's: it holds an index")
+    return StoredImage(reference, checksum, commit, manifest, config)
+
+
+def listing(repo: Repository) -> list[StoredImage]:
+    """Return all stored images that can be read, by reference."""
+    found = []
+    for name, checksum in refs.listing(repo, IMAGES).items():
+        try:
+            found.append(load(repo, unescape(name.removeprefix(IMAGES)), checksum))
+        except BridgeError:
+            continue  # another program's, or damaged: fsck tells
+    return found
+
+
+def find(repo: Repository, reference: ImageReference) -> StoredImage:
+    """Return the stored image of that reference; `NotFound` if there is none."""
+    checksum = refs.resolve(repo, image_ref(reference))
+    if checksum is None:
+        raise NotFound(f"no image {reference} in {repo.path}; `image list` shows those it has")
+    return load(repo, str(reference), checksum)
+
+
+def remove(repo: Repository, reference: ImageReference) -> None:
+    """Remove the image's ref; `NotFound` if there is none. Its layers stay until `prune`."""
+    name = image_ref(reference)
+    if refs.resolve(repo, name) is None:
+        raise NotFound(f"no image {reference} in {repo.path}; `image list` shows those it has")
+    refs.delete(repo, name)
+
+
+def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
+    """Drop the layers that no image and no deployment needs, then all unreferenced objects.
+
+    Returns the number of layer refs that went, and what went with them. A commit that a ref of
+    another kind keeps (a deployment's, say) keeps its image's layers too.
+    """
+    needed: set[str] = set()
+    for name, checksum in refs.listing(repo).items():
+        if name.startswith(LAYERS):
+            continue
+        try:
+            image = load(repo, name, checksum)
+        except DamagedRepository:
+            if name.startswith(IMAGES):
+                raise  # its layers are unknown, and they must not be taken for nobody's
+            continue
+        needed |= {layer_ref(layer.digest) for layer in image.manifest.layers}
+    gone = [name for name in refs.listing(repo, LAYERS) if name not in needed]
+    for name in gone:
+        refs.delete(repo, name)
+    return len(gone), store_prune.prune(repo)

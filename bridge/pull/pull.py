@@ -1,0 +1,270 @@
+"""Pull: an image becomes a commit in the store. Resolve, plan, fetch and ingest, merge, report."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from bridge.errors import BridgeError, MalformedImage
+from bridge.limits import PARALLEL_BLOBS
+from bridge.oci.digest import Digest
+from bridge.oci.model import (
+    CONFIG_TYPES,
+    ImageConfig,
+    Index,
+    Manifest,
+    Platform,
+    parse_config,
+)
+from bridge.oci.reference import ImageReference
+from bridge.ostree import durable, lock, refs
+from bridge.ostree.objects import Commit
+from bridge.ostree.repository import EXTENSION, Repository
+from bridge.ostree.transaction import Stats, begin
+from bridge.pull import images, layer
+from bridge.pull.ingest import IMPLIED_META, ingest
+from bridge.pull.merge import Merge
+from bridge.pull.plan import LayerPlan, Mode, plan
+from bridge.pull.progress import Progress
+from bridge.pull.refnames import image_ref, layer_ref
+from bridge.pull.report import LayerReport, Seconds, TransferReport
+from bridge.pull.source import Source, open_source
+from bridge.pull.streams import ReadAhead, tar_stream
+from bridge.registry.meter import Meter
+from bridge.registry.options import NetworkOptions
+
+_BOOTABLE_LABELS = ("containers.bootc", "ostree.bootable")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An image that a reference names: its manifest for one platform, and its configuration."""
+
+    named: Digest
+    manifest: Manifest
+    config: ImageConfig
+
+    def require_bootable(self, reference: ImageReference) -> None:
+        """Raise `MalformedImage` unless the image says of itself that it can be booted."""
+        if not any(label in self.config.labels for label in _BOOTABLE_LABELS):
+            raise MalformedImage(
+                f"{reference} is not a bootable image: it has neither of the labels "
+                f"{' and '.join(_BOOTABLE_LABELS)}"
+            )
+
+
+def resolve(source: Source, platform: Platform) -> Resolved:
+    """Follow a reference to a manifest and a configuration for `platform`, all verified."""
+    top = source.top()
+    manifest = top
+    if isinstance(manifest, Index):
+        manifest = source.manifest(manifest.select(platform))
+        if isinstance(manifest, Index):
+            raise MalformedImage(f"index {top.digest} lists another index for {platform}")
+    if manifest.config.media_type not in CONFIG_TYPES:
+        raise MalformedImage(
+            f"{manifest.digest} is not an image but an artifact of type "
+            f"{manifest.config.media_type!r:.200}"
+        )
+    config = parse_config(source.config(manifest.config))
+    if not platform.accepts(config.platform):
+        raise MalformedImage(
+            f"{manifest.digest} is an image for {config.platform}, not for {platform}"
+        )
+    return Resolved(top.digest, manifest, config)
+
+
+def pull(
+    repo: Repository,
+    reference: ImageReference,
+    *,
+    network: NetworkOptions | None = None,
+    platform: Platform | None = None,
+    bootable: bool = False,
+    progress: Progress | None = None,
+) -> TransferReport:
+    """Bring the image that `reference` names into `repo`, under the refs that ostree-ext uses.
+
+    With `bootable` an image without bootc's labels is refused before a layer is moved. What was
+    not verified leaves no trace but unfinished downloads. Raises the `BridgeError`s of the
+    registry, the formats and the store; `Busy` where another pull is under way.
+    """
+    progress = progress or Progress()
+    with ExitStack() as stack:
+        extension = durable.make_directories(EXTENSION, repo.fd)
+        stack.callback(os.close, extension)
+        stack.enter_context(lock.held(extension, "lock", repo.path))
+        source = open_source(reference, network or NetworkOptions(), repo, stack)
+        return _Pull(repo, reference, source, progress).run(platform or Platform.host(), bootable)
+
+
+class _Pull:
+    def __init__(
+        self, repo: Repository, reference: ImageReference, source: Source, progress: Progress
+    ) -> None:
+        self._repo = repo
+        self._reference = reference
+        self._source = source
+        self._progress = progress
+        self._stats = Stats()
+        self._stats_lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._last_read = 0.0
+
+    def run(self, platform: Platform, bootable: bool) -> TransferReport:
+        seconds = Seconds()
+        started = time.monotonic()
+        self._progress.stage("resolving")
+        image = resolve(self._source, platform)
+        if bootable:
+            image.require_bootable(self._reference)
+        ref = image_ref(self._reference)
+        before = refs.resolve(self._repo, ref)
+        plans = plan(self._repo, image.manifest, image.config)
+        resolved = time.monotonic()
+        seconds.resolve = resolved - started
+
+        self._last_read = resolved
+        layers = self._import(plans)
+        imported = time.monotonic()
+        seconds.transfer = self._last_read - resolved
+        seconds.import_ = imported - self._last_read
+
+        commit, dropped = self._merge(image, ref, layers)
+        seconds.merge = time.monotonic() - imported
+        seconds.total = time.monotonic() - started
+        self._progress.finish()
+        meter = self._source.meter
+        return TransferReport(
+            reference=str(self._reference),
+            digest=image.named,
+            manifest_digest=image.manifest.digest,
+            commit=commit,
+            content_checksum=self._repo.read_commit(commit).content_checksum,
+            changed=commit != before,
+            image_bytes=image.manifest.image_bytes,
+            received_bytes=meter.received_bytes,
+            requests=meter.requests,
+            retries=meter.retries,
+            layers=layers,
+            store=self._stats,
+            dropped=dropped,
+            seconds=seconds,
+        )
+
+    # -- layers ----------------------------------------------------------------------------
+
+    def _import(self, plans: list[LayerPlan]) -> list[LayerReport]:
+        """Have every layer in the store and under its ref; return them with what it took."""
+        self._progress.planned(plans)
+        self._progress.stage("pulling")
+        wanted = {each.diff_id: each for each in plans if each.mode is Mode.WHOLE}
+        # The largest first: whatever is last should be short.
+        order = sorted(wanted.values(), key=lambda each: -each.layer.size)
+        done: dict[Digest, LayerReport] = {}
+        with ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="layer") as pool:
+            futures: dict[Future[LayerReport], LayerPlan] = {}
+            try:
+                futures = {pool.submit(self._import_layer, each): each for each in order}
+                finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in finished:
+                    done[futures[future].diff_id] = future.result()
+            except BaseException:
+                self._cancelled.set()
+                for future in futures:
+                    future.cancel()
+                raise
+        with begin(self._repo) as transaction:
+            for each in plans:
+                commit = each.commit or done[each.diff_id].plan.commit
+                assert commit is not None
+                name = layer_ref(each.layer.digest)
+                if refs.resolve(self._repo, name) != commit:
+                    transaction.set_ref(name, commit)
+            transaction.publish()
+        return [done.get(each.diff_id, LayerReport(each)) for each in plans]
+
+    def _import_layer(self, wanted: LayerPlan) -> LayerReport:
+        meter = Meter(self._source.meter)
+        blob = self._watched(self._source.blob(wanted.layer, meter))
+        try:
+            with (
+                begin(self._repo) as transaction,
+                ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id)) as chunks,
+            ):
+                imported = ingest(chunks, transaction)
+                # The stream has ended and raised nothing: all of it is what it should be.
+                commit = imported.store(transaction, wanted.diff_id)
+                transaction.set_ref(layer_ref(wanted.layer.digest), commit)
+                stats = transaction.publish()
+        except BridgeError as error:
+            if error.exit_code in (6, 7):
+                self._source.done(wanted.layer)  # what lies there is wrong, not unfinished
+            raise type(error)(f"{self._reference}: {error}") from error
+        self._source.done(wanted.layer)
+        with self._stats_lock:
+            self._stats.add(stats)
+        self._progress.layer_done(wanted)
+        return LayerReport(replace(wanted, commit=commit), meter.received_bytes, meter.requests)
+
+    def _watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self._cancelled.is_set():
+                raise BridgeError("cancelled, because another layer failed")
+            self._progress.advance(len(chunk))
+            yield chunk
+        self._last_read = max(self._last_read, time.monotonic())
+
+    # -- the image -------------------------------------------------------------------------
+
+    def _merge(
+        self, image: Resolved, ref: str, layers: list[LayerReport]
+    ) -> tuple[str, list[layer.Dropped]]:
+        self._progress.stage("merging")
+        with begin(self._repo) as transaction:
+            # The implied directory's metadata is in the store with the first layer, if any is.
+            merge = Merge(self._repo, transaction.write_dirmeta(IMPLIED_META))
+            dropped: list[layer.Dropped] = []
+            for each in layers:
+                assert each.plan.commit is not None
+                loaded = layer.load(self._repo, each.plan.commit)
+                dropped += loaded.dropped
+                merge.apply(loaded)
+            merge.finish()
+            commit = transaction.write_commit(
+                Commit(
+                    tree=merge.tree.write(transaction),
+                    meta=merge.tree.meta,
+                    metadata={
+                        images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
+                        # As they came, so that their digests can be checked at any time.
+                        images.MANIFEST_KEY: image.manifest.raw.decode(),
+                        images.CONFIG_KEY: image.config.raw.decode(),
+                        layer.IMPORTER_KEY: layer.IMPORTER,
+                    },
+                    timestamp=_timestamp(image),
+                )
+            )
+            transaction.set_ref(ref, commit)
+            transaction.publish()
+        return commit, dropped
+
+
+def _timestamp(image: Resolved) -> int:
+    """Return when the image says it was made, 0 if it does not: never the time of the import."""
+    created = (
+        image.manifest.annotations.get("org.opencontainers.image.created") or image.config.created
+    )
+    if created is None:
+        return 0
+    try:
+        moment = datetime.fromisoformat(created)
+        return max(0, int(moment.timestamp())) if moment.tzinfo else 0
+    except (ValueError, OverflowError):
+        return 0

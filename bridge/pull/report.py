@@ -1,0 +1,156 @@
+"""The transfer report: what an image cost to move and to keep. Sizes are bytes, times seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.ostree import durable
+from bridge.ostree.repository import EXTENSION, Repository
+from bridge.ostree.transaction import Stats
+from bridge.pull.layer import Dropped
+from bridge.pull.plan import LayerPlan, Mode
+
+API_VERSION = "bootc-py/v1"
+HISTORY = "history.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """What became of one layer's plan."""
+
+    plan: LayerPlan
+    received_bytes: int = 0
+    requests: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        layer = self.plan.layer
+        return {
+            "digest": layer.digest,
+            "diffId": self.plan.diff_id,
+            "mediaType": layer.media_type,
+            "size": layer.size,
+            "mode": self.plan.mode.value,
+            "receivedBytes": self.received_bytes,
+            "requests": self.requests,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The deployment that a switch or an upgrade made of the image."""
+
+    checksum: str
+    serial: int
+    boot_entry: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "checksum": self.checksum,
+            "serial": self.serial,
+            "bootEntry": self.boot_entry,
+        }
+
+
+@dataclass(slots=True)
+class Seconds:
+    """Wall time of each phase, one after the other. `transfer` lasts until the last blob byte was
+    read, layers being imported meanwhile; `import_` is what that took beyond it."""
+
+    total: float = 0.0
+    resolve: float = 0.0
+    transfer: float = 0.0
+    import_: float = 0.0
+    merge: float = 0.0
+    deploy: float = 0.0
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            "total": round(self.total, 3),
+            "resolve": round(self.resolve, 3),
+            "transfer": round(self.transfer, 3),
+            "import": round(self.import_, 3),
+            "merge": round(self.merge, 3),
+            "deploy": round(self.deploy, 3),
+        }
+
+
+@dataclass(slots=True)
+class TransferReport:
+    """One pull, from the reference to the commit (and, on a host, the deployment)."""
+
+    reference: str
+    digest: str
+    """What the reference named: an index's digest where it named one."""
+    manifest_digest: str
+    commit: str
+    content_checksum: str
+    changed: bool
+    image_bytes: int
+    received_bytes: int
+    requests: int
+    retries: int
+    layers: list[LayerReport] = field(default_factory=list)
+    store: Stats = field(default_factory=Stats)
+    dropped: list[Dropped] = field(default_factory=list)
+    deployment: Deployed | None = None
+    seconds: Seconds = field(default_factory=Seconds)
+
+    @property
+    def avoided_layer_bytes(self) -> int:
+        """Blob bytes of layers that were here already."""
+        return sum(each.plan.layer.size for each in self.layers if each.plan.mode is Mode.PRESENT)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of kind `TransferReport`."""
+        document: dict[str, Any] = {
+            "apiVersion": API_VERSION,
+            "kind": "TransferReport",
+            "image": {
+                "reference": self.reference,
+                "digest": self.digest,
+                "manifestDigest": self.manifest_digest,
+                "commit": self.commit,
+                "contentChecksum": self.content_checksum,
+            },
+            "changed": self.changed,
+            "transfer": {
+                "imageBytes": self.image_bytes,
+                "receivedBytes": self.received_bytes,
+                "requests": self.requests,
+                "retries": self.retries,
+                "avoided": {
+                    "layerBytes": self.avoided_layer_bytes,
+                    "fileBytes": 0,
+                    "chunkBytes": 0,
+                    "deltaBytes": 0,
+                },
+            },
+            "layers": [layer.to_json() for layer in self.layers],
+            "store": {
+                "files": self.store.files,
+                "newObjects": self.store.new_objects,
+                "reusedObjects": self.store.reused_objects,
+                "newBytes": self.store.new_bytes,
+                "reusedBytes": self.store.reused_bytes,
+            },
+            "dropped": [{"path": each.path, "reason": each.reason} for each in self.dropped],
+        }
+        if self.deployment is not None:
+            document["deployment"] = self.deployment.to_json()
+        document["seconds"] = self.seconds.to_json()
+        return document
+
+
+def append_history(repo: Repository, command: str, report: TransferReport) -> None:
+    """Add the report to the repository's `history.jsonl`, one line each, oldest first."""
+    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": command}
+    fd = durable.make_directories(EXTENSION, repo.fd)
+    try:
+        text = json.dumps(line | report.to_json(), ensure_ascii=False)
+        durable.append_line(HISTORY, text, fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,116 @@
+"""Where an image comes from: a registry, or a layout on disk. One interface for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Protocol
+
+from bridge import limits
+from bridge.errors import VerificationFailed
+from bridge.oci.layout import Archive, ImageLayout, Layout
+from bridge.oci.model import Descriptor, Index, Manifest, parse_document
+from bridge.oci.reference import ImageReference, Signature, Transport
+from bridge.ostree.repository import Repository
+from bridge.pull.download import Downloads
+from bridge.registry.client import Client
+from bridge.registry.meter import Meter
+from bridge.registry.options import NetworkOptions
+
+
+class Source(Protocol):
+    """An image's documents, verified; and its blobs, as they are."""
+
+    meter: Meter
+
+    def top(self) -> Manifest | Index:
+        """Return the document that the reference names; `NotFound` if there is none."""
+
+    def manifest(self, descriptor: Descriptor) -> Manifest | Index:
+        """Return a document that an index lists."""
+
+    def config(self, descriptor: Descriptor) -> bytes:
+        """Return the image configuration's bytes."""
+
+    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
+        """Yield a blob's bytes, unverified; what came over the network is counted by `meter`."""
+
+    def done(self, descriptor: Descriptor) -> None:
+        """Tell that a blob was used up, so that nothing of it need be kept."""
+
+
+def open_source(
+    reference: ImageReference, network: NetworkOptions, repo: Repository, stack: ExitStack
+) -> Source:
+    """Return the source that `reference` names; it is closed with `stack`."""
+    reference.require_supported()
+    if reference.signature is Signature.SIGNED:
+        raise VerificationFailed(
+            f"{reference}: its origin demands a verified signature, which this version cannot "
+            "check; nothing was pulled"
+        )
+    if reference.transport is Transport.REGISTRY:
+        return _RegistrySource(reference, network, repo, stack)
+    path, tag = reference.layout
+    kind = Archive if reference.transport is Transport.OCI_ARCHIVE else Layout
+    return _LayoutSource(stack.enter_context(kind.open(path)), tag)
+
+
+class _RegistrySource:
+    def __init__(
+        self,
+        reference: ImageReference,
+        network: NetworkOptions,
+        repo: Repository,
+        stack: ExitStack,
+    ) -> None:
+        self.meter = Meter()
+        self._reference = reference.registry
+        self._client = Client(network, self.meter)
+        stack.callback(self._client.close)
+        self._downloads = stack.enter_context(
+            Downloads(self._client, self._reference, repo, network.retry_times)
+        )
+
+    def top(self) -> Manifest | Index:
+        raw, media_type, _digest = self._client.get_manifest(self._reference)
+        return parse_document(raw, media_type)
+
+    def manifest(self, descriptor: Descriptor) -> Manifest | Index:
+        pinned = self._reference.with_digest(descriptor.digest)
+        raw, media_type, _digest = self._client.get_manifest(pinned)
+        return parse_document(raw, media_type)
+
+    def config(self, descriptor: Descriptor) -> bytes:
+        return self._client.read_blob(self._reference, descriptor, limits.CONFIG_MAX)
+
+    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
+        return self._downloads.chunks(descriptor, meter)
+
+    def done(self, descriptor: Descriptor) -> None:
+        self._downloads.forget(descriptor)
+
+
+class _LayoutSource:
+    def __init__(self, layout: ImageLayout, tag: str | None) -> None:
+        self.meter = Meter()
+        self._layout = layout
+        self._tag = tag
+
+    def top(self) -> Manifest | Index:
+        return self.manifest(self._layout.resolve(self._tag))
+
+    def manifest(self, descriptor: Descriptor) -> Manifest | Index:
+        raw = self._layout.read_blob(descriptor, limits.MANIFEST_MAX)
+        return parse_document(raw, descriptor.media_type)
+
+    def config(self, descriptor: Descriptor) -> bytes:
+        return self._layout.read_blob(descriptor, limits.CONFIG_MAX)
+
+    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
+        with self._layout.open_blob(descriptor) as file:
+            while chunk := file.read(limits.BLOB_BUFFER):
+                yield chunk
+
+    def done(self, descriptor: Descriptor) -> None:
+        pass
