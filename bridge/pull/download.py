@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from types import TracebackType
 
-from bridge.errors import NetworkError, NoSpace, VerificationFailed
-from bridge.limits import BLOB_BUFFER, MIB
+from bridge.errors import NoSpace
+from bridge.limits import BLOB_BUFFER
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
 from bridge.oci.reference import RegistryReference
@@ -23,19 +24,13 @@ from bridge.ostree.repository import EXTENSION, Repository
 from bridge.registry.client import Client
 from bridge.registry.meter import Meter
 
-_PROGRESS = MIB
-"""A connection that moved this much before it broke counts as progress: tries start anew."""
-
 
 class Downloads:
     """The blobs of one repository in a registry. A context manager: no thread outlives it."""
 
-    def __init__(
-        self, client: Client, reference: RegistryReference, repo: Repository, retries: int
-    ) -> None:
+    def __init__(self, client: Client, reference: RegistryReference, repo: Repository) -> None:
         self._client = client
         self._reference = reference
-        self._retries = retries
         self._fd = durable.make_directories(f"{EXTENSION}/downloads", repo.fd)
         self._running: list[_Download] = []
 
@@ -69,31 +64,15 @@ class Downloads:
 
     def fetch(self, download: _Download) -> None:
         """Write what is missing of a blob to its file, over as many connections as it takes."""
-        descriptor, failures = download.descriptor, 0
-        while download.written < descriptor.size and not download.stopped:
-            before = download.written
-            try:
-                self._fetch_from(download, before)
-            except NetworkError:
-                failures = 0 if download.written - before >= _PROGRESS else failures + 1
-                if failures > self._retries:
-                    raise
-                download.meter.add(retries=1)
-
-    def _fetch_from(self, download: _Download, start: int) -> None:
-        with self._client.open_blob(
-            self._reference, download.descriptor, start, download.meter
-        ) as stream:
-            # A server that ignores ranges sends it all again: what is here already is passed over.
-            skip = start - stream.start
-            for chunk in stream:
+        descriptor = download.descriptor
+        if download.written == descriptor.size:
+            return
+        blob = self._client.iter_blob(self._reference, descriptor, download.written, download.meter)
+        with closing(blob):
+            for chunk in blob:
                 if download.stopped:
                     return
-                if skip >= len(chunk):
-                    skip -= len(chunk)
-                    continue
-                download.write(chunk[skip:])
-                skip = 0
+                download.write(chunk)
 
 
 class _Download:
@@ -112,12 +91,7 @@ class _Download:
         self._thread.start()
 
     def write(self, chunk: bytes) -> None:
-        """Append bytes from the network; more than the blob's size is an error of the server."""
-        if self.written + len(chunk) > self.descriptor.size:
-            raise VerificationFailed(
-                f"blob {self.descriptor.digest}: the registry sends more than the "
-                f"{self.descriptor.size} bytes that the manifest gives"
-            )
+        """Append bytes from the network."""
         try:
             durable.write_all_at(self._fd, chunk, self.written)
         except OSError as error:
@@ -129,25 +103,30 @@ class _Download:
     def follow(self) -> Iterator[bytes]:
         """Yield the file's bytes from its start, waiting for those that are still to come."""
         position = 0
-        while position < self.descriptor.size:
-            with self._changed:
-                while self.written <= position and not self._ended:
-                    self._changed.wait()
-                available = self.written - position
-            if not available:
-                break
-            chunk = os.pread(self._fd, min(available, BLOB_BUFFER), position)
-            position += len(chunk)
-            yield chunk
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        try:
+            while position < self.descriptor.size:
+                with self._changed:
+                    while self.written <= position and not self._ended:
+                        self._changed.wait()
+                    available = self.written - position
+                if not available:
+                    break
+                chunk = os.pread(self._fd, min(available, BLOB_BUFFER), position)
+                position += len(chunk)
+                yield chunk
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.stop()
 
     def stop(self) -> None:
-        """End the writer at its next chunk and close the file."""
+        """End the writer at its next chunk and close the file; a second call does nothing."""
         self.stopped = True
         self._thread.join()
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _run(self, owner: Downloads) -> None:
         try:

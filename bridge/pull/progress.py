@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 from bridge.pull.plan import LayerPlan
+
+
+class Stage(enum.Enum):
+    """The stages in their order, each with what to call it."""
+
+    RESOLVING = "Resolving the image"
+    PULLING = "Pulling layers"
+    MERGING = "Merging layers"
+    DEPLOYING = "Deploying"
+    PRUNING = "Removing what is no longer needed"
 
 
 class Progress:
@@ -16,14 +27,14 @@ class Progress:
     def planned(self, layers: Sequence[LayerPlan]) -> None:
         """Take what is going to be done with each layer."""
 
-    def advance(self, count: int) -> None:
-        """Take that `count` more bytes of the layers' blobs were read."""
+    def advance(self, plan: LayerPlan, count: int) -> None:
+        """Take that `count` more bytes of a layer's blob were read."""
 
     def layer_done(self, plan: LayerPlan) -> None:
         """Take that a layer is in the store."""
 
-    def stage(self, name: str) -> None:
-        """Take that a new stage begins: `resolving`, `pulling`, `merging`, `deploying`."""
+    def stage(self, name: Stage) -> None:
+        """Take that a new stage begins."""
 
     def finish(self) -> None:
         """Take that nothing more is to come, so that a bar can be wiped away."""

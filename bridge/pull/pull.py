@@ -31,7 +31,7 @@ from bridge.pull import images, layer
 from bridge.pull.ingest import IMPLIED_META, ingest
 from bridge.pull.merge import Merge
 from bridge.pull.plan import LayerPlan, Mode, plan
-from bridge.pull.progress import Progress
+from bridge.pull.progress import Progress, Stage
 from bridge.pull.refnames import image_ref, layer_ref
 from bridge.pull.report import LayerReport, Seconds, TransferReport
 from bridge.pull.source import Source, open_source
@@ -120,7 +120,7 @@ class _Pull:
     def run(self, platform: Platform, bootable: bool) -> TransferReport:
         seconds = Seconds()
         started = time.monotonic()
-        self._progress.stage("resolving")
+        self._progress.stage(Stage.RESOLVING)
         image = resolve(self._source, platform)
         if bootable:
             image.require_bootable(self._reference)
@@ -139,7 +139,6 @@ class _Pull:
         commit, dropped = self._merge(image, ref, layers)
         seconds.merge = time.monotonic() - imported
         seconds.total = time.monotonic() - started
-        self._progress.finish()
         meter = self._source.meter
         return TransferReport(
             reference=str(self._reference),
@@ -163,7 +162,7 @@ class _Pull:
     def _import(self, plans: list[LayerPlan]) -> list[LayerReport]:
         """Have every layer in the store and under its ref; return them with what it took."""
         self._progress.planned(plans)
-        self._progress.stage("pulling")
+        self._progress.stage(Stage.PULLING)
         wanted = {each.diff_id: each for each in plans if each.mode is Mode.WHOLE}
         # The largest first: whatever is last should be short.
         order = sorted(wanted.values(), key=lambda each: -each.layer.size)
@@ -192,7 +191,7 @@ class _Pull:
 
     def _import_layer(self, wanted: LayerPlan) -> LayerReport:
         meter = Meter(self._source.meter)
-        blob = self._watched(self._source.blob(wanted.layer, meter))
+        blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
         try:
             with (
                 begin(self._repo) as transaction,
@@ -213,11 +212,11 @@ class _Pull:
         self._progress.layer_done(wanted)
         return LayerReport(replace(wanted, commit=commit), meter.received_bytes, meter.requests)
 
-    def _watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _watched(self, wanted: LayerPlan, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             if self._cancelled.is_set():
                 raise BridgeError("cancelled, because another layer failed")
-            self._progress.advance(len(chunk))
+            self._progress.advance(wanted, len(chunk))
             yield chunk
         self._last_read = max(self._last_read, time.monotonic())
 
@@ -226,7 +225,7 @@ class _Pull:
     def _merge(
         self, image: Resolved, ref: str, layers: list[LayerReport]
     ) -> tuple[str, list[layer.Dropped]]:
-        self._progress.stage("merging")
+        self._progress.stage(Stage.MERGING)
         with begin(self._repo) as transaction:
             # The implied directory's metadata is in the store with the first layer, if any is.
             merge = Merge(self._repo, transaction.write_dirmeta(IMPLIED_META))

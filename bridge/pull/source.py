@@ -68,9 +68,7 @@ class _RegistrySource:
         self._reference = reference.registry
         self._client = Client(network, self.meter)
         stack.callback(self._client.close)
-        self._downloads = stack.enter_context(
-            Downloads(self._client, self._reference, repo, network.retry_times)
-        )
+        self._downloads = stack.enter_context(Downloads(self._client, self._reference, repo))
 
     def top(self) -> Manifest | Index:
         raw, media_type, _digest = self._client.get_manifest(self._reference)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -171,16 +171,20 @@ class Client:
         return BlobStream(what, reply, 0, size)
 
     def iter_blob(
-        self, ref: RegistryReference, descriptor: Descriptor, meter: Meter | None = None
-    ) -> Iterator[bytes]:
-        """Yield a blob's bytes from 0 to its size, each once, resuming when the body breaks.
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int = 0,
+        meter: Meter | None = None,
+    ) -> Generator[bytes, None, None]:
+        """Yield a blob's bytes from `start` to its size, each once, resuming when the body breaks.
 
         The caller verifies the digest. Raises what `open_blob` does, and `NetworkError` when the
         tries are used up; a try that brought `limits.RESUME_PROGRESS` new bytes is not counted.
         """
         counted = meter or self.meter
         backoff = self._transport.backoff()
-        done = kept = 0
+        done = kept = start
         while True:
             try:
                 with self.open_blob(ref, descriptor, done, counted) as stream:
@@ -214,7 +218,7 @@ class Client:
             raise MalformedImage(f"{what}: {descriptor.size} bytes; the limit is {limit}")
         verifier = Verifier(what, descriptor.digest, descriptor.size)
         parts = []
-        for chunk in self.iter_blob(ref, descriptor, meter):
+        for chunk in self.iter_blob(ref, descriptor, meter=meter):
             verifier.update(chunk)
             parts.append(chunk)
         verifier.finish()
