@@ -8,7 +8,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from bridge.errors import BridgeError, MalformedImage, NoSpace
+from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
 from bridge.sysroot import bls, boot_order, files, kargs, kernel, stateroot_var
 from bridge.sysroot.cleanup import cleanup, remove_deployment, remove_kernels
@@ -189,12 +189,21 @@ def _write(sysroot: Sysroot, before: State, new: Deployment, kept: list[Deployme
 
     The first step drops what is to go anyway, as libostree does, so that its kernel makes room.
     """
-    try:
-        return boot_order.write(sysroot, before, [new, *kept])
-    except NoSpace:
-        needed = {new.bootcsum, *(each.bootcsum for each in kept)}
-        if not kept or all(each.bootcsum in needed for each in before.deployments):
-            raise
-    smaller = boot_order.write(sysroot, before, kept)
-    remove_kernels(sysroot, smaller)
-    return boot_order.write(sysroot, smaller, [new, *kept])
+    if kept and _makes_room(sysroot, before, new, kept):
+        before = boot_order.write(sysroot, before, kept)
+        remove_kernels(sysroot, before)
+    return boot_order.write(sysroot, before, [new, *kept])
+
+
+def _makes_room(sysroot: Sysroot, before: State, new: Deployment, kept: list[Deployment]) -> bool:
+    """Tell whether the new kernel does not fit into /boot now, but does without those that go."""
+    needed = {new.bootcsum, *(each.bootcsum for each in kept)}
+    with files.directory(sysroot.ostree_fd, new.path) as tree:
+        found = kernel.find(tree, f"image {new.checksum}", new.bootcsum)
+        short = kernel.shortage(found, tree, sysroot.boot_fd, new.stateroot)
+    gone = {
+        f"ostree/{each.stateroot}-{each.bootcsum}"
+        for each in before.deployments
+        if each.bootcsum not in needed
+    }
+    return 0 < short <= sum(kernel.size_in_boot(sysroot.boot_fd, name) for name in gone)

@@ -79,18 +79,52 @@ def install(
     """
     target = kernel.directory(stateroot)
     with files.directory(tree_fd, f"{_MODULES}/{kernel.version}") as source:
-        missing = [
-            each
-            for each in kernel.files
-            if not _is_there(source, boot_fd, target, each, check_content)
-        ]
-        if os.fstat(source).st_dev != os.fstat(boot_fd).st_dev:
-            _check_room(boot_fd, missing)
+        missing = _missing(kernel, source, boot_fd, target, check_content)
+        short = _shortage(source, boot_fd, missing)
+        if short > 0:
+            raise NoSpace(
+                f"/boot has no room for kernel {kernel.version}: "
+                f"{-(-short // limits.MIB)} MiB more are needed; remove a pinned deployment, or "
+                "make /boot larger"
+            )
         if missing:
             with files.directory(boot_fd, target, create=0o755) as directory:
                 for each in missing:
                     _place(source, directory, each)
                 os.fsync(directory)
+
+
+def shortage(kernel: Kernel, tree_fd: int, boot_fd: int, stateroot: str) -> int:
+    """Return how many bytes /boot is too small for the kernel's files; 0 or less when they fit."""
+    with files.directory(tree_fd, f"{_MODULES}/{kernel.version}") as source:
+        missing = _missing(kernel, source, boot_fd, kernel.directory(stateroot), False)
+        return _shortage(source, boot_fd, missing)
+
+
+def size_in_boot(boot_fd: int, directory: str) -> int:
+    """Return the bytes that a kernel's directory in /boot occupies; 0 when it is not there."""
+    try:
+        with files.directory(boot_fd, directory) as fd, os.scandir(fd) as entries:
+            return sum(each.stat(follow_symlinks=False).st_blocks * 512 for each in entries)
+    except FileNotFoundError:
+        return 0
+
+
+def _missing(
+    kernel: Kernel, source: int, boot_fd: int, target: str, check_content: bool
+) -> list[BootFile]:
+    return [
+        each for each in kernel.files if not _is_there(source, boot_fd, target, each, check_content)
+    ]
+
+
+def _shortage(source: int, boot_fd: int, missing: list[BootFile]) -> int:
+    if not missing or os.fstat(source).st_dev == os.fstat(boot_fd).st_dev:
+        return 0
+    where = os.fstatvfs(boot_fd)
+    block = where.f_frsize
+    needed = sum(-(-each.size // block) * block for each in missing)
+    return needed + limits.BOOT_MARGIN - where.f_bavail * block
 
 
 def _is_kernel(modules: int, version: str) -> bool:
@@ -151,19 +185,6 @@ def _is_there(
         return True
     with files.directory(boot_fd, target) as directory:
         return _digest(source, wanted.source) == _digest(directory, wanted.name)
-
-
-def _check_room(boot_fd: int, missing: list[BootFile]) -> None:
-    where = os.fstatvfs(boot_fd)
-    block = where.f_frsize or 4096
-    needed = sum(-(-each.size // block) * block for each in missing)
-    free = where.f_bavail * block
-    if missing and needed + limits.BOOT_MARGIN > free:
-        raise NoSpace(
-            f"/boot has {free // limits.MIB} MiB free and the new kernel needs "
-            f"{-(-(needed + limits.BOOT_MARGIN) // limits.MIB)} MiB; remove a pinned deployment, "
-            "or make /boot larger"
-        )
 
 
 def _place(source: int, directory: int, wanted: BootFile) -> None:

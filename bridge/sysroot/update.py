@@ -1,0 +1,160 @@
+"""Switch, upgrade: an image is pulled into a sysroot's repository and deployed from there."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge.errors import BridgeError, NotFound
+from bridge.oci.model import Descriptor, Platform
+from bridge.oci.reference import ImageReference, origin_form, parse_origin
+from bridge.ostree import refs
+from bridge.pull import images
+from bridge.pull.progress import Progress, Stage
+from bridge.pull.pull import pull, resolve
+from bridge.pull.refnames import image_ref, layer_ref
+from bridge.pull.report import Deployed, TransferReport
+from bridge.pull.source import open_source
+from bridge.registry.options import NetworkOptions
+from bridge.sysroot import bls
+from bridge.sysroot.deploy import deploy
+from bridge.sysroot.deployment import Deployment
+from bridge.sysroot.initialise import initialise
+from bridge.sysroot.origin import Origin
+from bridge.sysroot.sysroot import Sysroot
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What an upgrade would do, from the manifest alone."""
+
+    reference: str
+    changed: bool
+    current: str | None
+    """Digest of the manifest that the current deployment was made from."""
+    available: str
+    version: str | None
+    layers: tuple[Descriptor, ...] = field(default=())
+    """Those of the new image that are not in the store."""
+    image_bytes: int = 0
+
+    @property
+    def transfer_bytes(self) -> int:
+        """Blob bytes that an upgrade would move."""
+        return sum(layer.size for layer in self.layers)
+
+
+def tracked(sysroot: Sysroot) -> ImageReference:
+    """Return the image that the current deployment follows; `NotFound` if it follows none."""
+    current = sysroot.load().current
+    if current is None or current.image_reference is None:
+        raise NotFound(f"{sysroot.path} has no deployment of an image; use: bootc-py switch IMAGE")
+    return parse_origin(current.image_reference)
+
+
+def switch(
+    path: str | Path,
+    reference: ImageReference,
+    *,
+    network: NetworkOptions,
+    progress: Progress | None = None,
+    retain: bool = False,
+) -> TransferReport:
+    """Make the sysroot at `path` boot the image `reference` from the next boot on.
+
+    An empty directory is made a sysroot first. Where that image is what boots next already,
+    nothing is deployed. Images that no deployment needs any more are dropped, unless `retain`.
+    """
+    progress = progress or Progress()
+    with initialise(path) as sysroot:
+        return _update(sysroot, reference, network, progress, retain=retain)
+
+
+def upgrade(
+    path: str | Path, *, network: NetworkOptions, progress: Progress | None = None
+) -> TransferReport:
+    """Bring the newest state of the tracked image to the next boot of the sysroot at `path`."""
+    progress = progress or Progress()
+    with Sysroot.open(path) as sysroot:
+        return _update(sysroot, tracked(sysroot), network, progress, retain=False)
+
+
+def check(path: str | Path, *, network: NetworkOptions) -> Check:
+    """Ask whether there is something newer; only the manifest and the configuration are read."""
+    with ExitStack() as stack:
+        sysroot = stack.enter_context(Sysroot.open(path))
+        reference = tracked(sysroot)
+        source = open_source(reference, network, sysroot.repo, stack)
+        found = resolve(source, Platform.host())
+        current = sysroot.load().current
+        assert current is not None
+        try:
+            stored = images.load(sysroot.repo, str(reference), current.checksum)
+        except BridgeError:
+            stored = None
+        digest = None if stored is None else stored.manifest_digest
+        return Check(
+            reference=str(reference),
+            changed=digest != found.manifest.digest,
+            current=digest,
+            available=found.manifest.digest,
+            version=found.config.labels.get("org.opencontainers.image.version"),
+            layers=tuple(
+                layer
+                for layer in found.manifest.layers
+                if refs.resolve(sysroot.repo, layer_ref(layer.digest)) is None
+            ),
+            image_bytes=found.manifest.image_bytes,
+        )
+
+
+def _update(
+    sysroot: Sysroot,
+    reference: ImageReference,
+    network: NetworkOptions,
+    progress: Progress,
+    *,
+    retain: bool,
+) -> TransferReport:
+    report = pull(sysroot.repo, reference, network=network, bootable=True, progress=progress)
+    started = time.monotonic()
+    origin = Origin.for_image(origin_form(reference))
+    state = sysroot.load()
+    first = next(iter(state.deployments), None)
+    if first is not None and _is(first, report.commit, origin):
+        report.changed = False
+        count = len(state.deployments)
+        report.deployment = Deployed(first.checksum, first.serial, bls.file_name(count))
+    else:
+        progress.stage(Stage.DEPLOYING)
+        done = deploy(sysroot, report.commit, origin)
+        report.changed = True
+        report.deployment = Deployed(
+            done.deployment.checksum, done.deployment.serial, done.boot_entry
+        )
+        if not retain and done.removed:
+            progress.stage(Stage.PRUNING)
+            _forget(sysroot, done.removed)
+    report.seconds.deploy = time.monotonic() - started
+    report.seconds.total += report.seconds.deploy
+    return report
+
+
+def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
+    return deployment.checksum == commit and deployment.image_reference == origin.image_reference
+
+
+def _forget(sysroot: Sysroot, removed: tuple[Deployment, ...]) -> None:
+    """Drop the images of deployments that went, and what only they needed."""
+    kept = {each.image_reference for each in sysroot.load().deployments}
+    for each in removed:
+        text = each.image_reference
+        if text is None or text in kept:
+            continue
+        try:
+            refs.delete(sysroot.repo, image_ref(parse_origin(text)))
+        except BridgeError:
+            continue  # an origin in a form that is not ours: its ref is not ours to drop
+    images.prune(sysroot.repo)
