@@ -51,15 +51,9 @@ class ShortNames:
         """Return `text`, or what it stands for when it is a short name; raises `UsageError`."""
         if not is_short_name(text):
             return text
-        name, separator, rest = text, "", ""
-        for separator in "@:":
-            name, found, rest = text.partition(separator)
-            if found:
-                break
-        else:
-            separator = ""
+        name = text.partition("@")[0].partition(":")[0]
         if alias := self.aliases.get(name):
-            return f"{alias}{separator}{rest}"
+            return alias + text.removeprefix(name)
         if len(self.search) == 1:
             return f"{self.search[0]}/{text}"
         if self.search:

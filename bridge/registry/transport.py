@@ -139,6 +139,8 @@ class Transport:
         if rate is None and options.limit_rate:
             rate = RateLimit(options.limit_rate)
         self._rate = rate
+        if not options.tls_verify:  # the user has said so; no need to tell them each time
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._lock = threading.Lock()
         self._sessions: dict[tuple[str, str], queue.SimpleQueue[_Session]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -315,14 +317,14 @@ class _Adapter(HTTPAdapter):
 def _reason(error: BaseException, idle: float) -> str:
     """Return the innermost cause in a few words: the outer ones are class names and addresses."""
     seen = _causes(error)
+    for cause in reversed(seen):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
     timeouts = (urllib3.exceptions.TimeoutError, requests.exceptions.Timeout, TimeoutError)
     if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in seen):
         return "no connection in time"
     if any(isinstance(cause, timeouts) for cause in seen):
         return f"nothing came for {idle:g} seconds"
-    for cause in reversed(seen):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
     words = str(seen[-1]) or type(seen[-1]).__name__
     return "".join(c if c.isprintable() else " " for c in words)[:200]
 
