@@ -1,0 +1,199 @@
+"""`bootc-py image`: stored images: pull, list, inspect, remove, prune."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli import options as shared
+from bridge.cli.units import count_text, size_text
+from bridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from bridge.oci.model import Platform
+    from bridge.ostree.repository import Repository
+    from bridge.pull.images import StoredImage
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the verbs and their options."""
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+
+    pull = verbs.add_parser("pull", help="bring an image into a repository")
+    pull.add_argument("image", metavar="IMAGE", help="[TRANSPORT:]NAME, such as quay.io/a/b:tag")
+    shared.add_transport(pull)
+    shared.add_repository(pull)
+    pull.add_argument(
+        "--mode",
+        choices=("bare", "bare-user", "archive"),
+        help="of a repository that is made (default: bare for root, else bare-user)",
+    )
+    pull.add_argument(
+        "--platform", metavar="OS/ARCH[/VARIANT]", help="default: that of this machine"
+    )
+    shared.add_network(pull)
+    shared.add_output(pull, progress=True)
+    pull.set_defaults(run=_pull)
+
+    listing = verbs.add_parser("list", help="list the stored images")
+    shared.add_repository(listing)
+    shared.add_output(listing)
+    listing.set_defaults(run=_list)
+
+    inspect = verbs.add_parser("inspect", help="show what is known of a stored image, as JSON")
+    inspect.add_argument("image", metavar="IMAGE")
+    shared.add_transport(inspect)
+    shared.add_repository(inspect)
+    shared.add_output(inspect)
+    inspect.set_defaults(run=_inspect)
+
+    remove = verbs.add_parser("remove", help="forget images; prune gives their space back")
+    remove.add_argument("images", metavar="IMAGE", nargs="+")
+    shared.add_transport(remove)
+    shared.add_repository(remove)
+    shared.add_output(remove)
+    remove.set_defaults(run=_remove)
+
+    prune = verbs.add_parser("prune", help="delete layers and objects that nothing refers to")
+    shared.add_repository(prune)
+    shared.add_output(prune)
+    prune.set_defaults(run=_prune)
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from bridge.cli.transfer import show
+    from bridge.pull.pull import pull
+
+    reference = shared.image_reference(options.image, options.transport)
+    network = shared.network_options(options)
+    platform = _platform(options.platform)
+    progress = shared.make_progress(options)
+    with _open_or_create(options) as repo:
+        try:
+            report = pull(repo, reference, network=network, platform=platform, progress=progress)
+        finally:
+            progress.finish()
+        show(options, repo, report)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from bridge.pull.images import listing
+
+    with shared.open_repository(options) as repo:
+        found = listing(repo)
+    if options.json:
+        print(json.dumps([_summary(image) for image in found], indent=2))
+        return 0
+    for image in found:
+        created = time.strftime("%Y-%m-%d", time.gmtime(image.commit.timestamp))
+        print(f"{image.reference}  {image.manifest_digest[:19]}  {created}")
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from bridge.pull.images import find
+
+    with shared.open_repository(options) as repo:
+        image = find(repo, shared.image_reference(options.image, options.transport))
+    document = _summary(image) | {
+        "created": image.config.created,
+        "os": image.config.platform.os,
+        "architecture": image.config.platform.architecture,
+        "labels": dict(image.config.labels),
+        "layers": [
+            {
+                "digest": layer.digest,
+                "diffId": diff_id,
+                "mediaType": layer.media_type,
+                "size": layer.size,
+            }
+            for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=False)
+        ],
+    }
+    print(json.dumps(document, indent=2))
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from bridge.pull.images import find, remove
+
+    references = [shared.image_reference(text, options.transport) for text in options.images]
+    with shared.open_repository(options) as repo:
+        for reference in references:
+            find(repo, reference)  # all of them or none
+        for reference in references:
+            remove(repo, reference)
+            if not options.quiet and not options.json:
+                print(f"removed {reference}")
+    if options.json:
+        print(json.dumps({"removed": [str(reference) for reference in references]}))
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from bridge.pull.images import prune
+
+    with shared.open_repository(options) as repo:
+        layers, result = prune(repo)
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "layers": layers,
+                    "objects": result.objects,
+                    "totalObjects": result.total,
+                    "bytes": result.bytes,
+                }
+            )
+        )
+    elif not options.quiet:
+        print(
+            f"{count_text(layers, 'layer')} and {result.objects:,} of "
+            f"{count_text(result.total, 'object')} deleted, {size_text(result.bytes)} freed"
+        )
+    return 0
+
+
+def _summary(image: StoredImage) -> dict[str, Any]:
+    return {
+        "reference": image.reference,
+        "manifestDigest": image.manifest_digest,
+        "commit": image.checksum,
+        "contentChecksum": image.commit.content_checksum,
+        "version": image.version,
+        "imageBytes": image.manifest.image_bytes,
+    }
+
+
+def _platform(text: str | None) -> Platform | None:
+    from bridge.oci.model import Platform
+
+    if text is None:
+        return None
+    parts = text.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise UsageError(f"--platform {text!r}: it has the form OS/ARCH or OS/ARCH/VARIANT")
+    return Platform(*parts)
+
+
+def _open_or_create(options: argparse.Namespace) -> Repository:
+    import os
+
+    from bridge.ostree.repository import Repository
+
+    if options.repo is None or (Path(options.repo) / "config").exists():
+        repo = shared.open_repository(options)
+        if options.mode not in (None, repo.mode):
+            repo.close()
+            raise UsageError(f"{repo.path} has mode {repo.mode}; leave --mode out")
+        return repo
+    path = Path(options.repo)
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(f"{path} is neither empty nor an OSTree repository")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = options.mode or ("bare" if os.geteuid() == 0 else "bare-user")
+    return Repository.create(path, mode)

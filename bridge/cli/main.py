@@ -1,0 +1,86 @@
+"""`bootc-py`: finds the command, and turns what it raises into a line and an exit code.
+
+Only the module of the command that was asked for is imported: `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from bridge import __version__
+from bridge.errors import BridgeError
+
+_COMMANDS = {
+    "switch": "boot another image from the next boot on",
+    "upgrade": "bring the tracked image's newest state to the next boot",
+    "rollback": "boot the previous deployment next",
+    "status": "show the deployments of this host",
+    "image": "pull, list, inspect, remove and prune stored images",
+    "fsck": "verify every object of a repository",
+}
+_ALIASES = {"update": "upgrade"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in the form of all our errors."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. Arguments are those of the process by default."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(arguments)
+    options = parser.parse_args(arguments)
+    if "run" not in options:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BridgeError as error:
+        if options.verbose:
+            import traceback
+
+            traceback.print_exc()
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; that must not end in a traceback at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was downloaded is kept for the next time", 130)
+    except OSError as error:
+        if options.verbose:
+            raise
+        return _fail(f"{options.command}: {error}", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _parser(arguments: Sequence[str]) -> _Parser:
+    parser = _Parser(
+        prog="bootc-py", description="A bridge from OCI images to bootable OSTree deployments."
+    )
+    parser.add_argument("--version", action="version", version=f"bootc-py {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    asked = next((each for each in arguments if not each.startswith("-")), None)
+    asked = _ALIASES.get(asked or "", asked)
+    for name, summary in _COMMANDS.items():
+        aliases = [alias for alias, meant in _ALIASES.items() if meant == name]
+        command = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", aliases=aliases
+        )
+        if name == asked:
+            importlib.import_module(f"bridge.cli.{name}").configure(command)
+    return parser

@@ -1,0 +1,165 @@
+"""Options that several commands share, under the names that skopeo, podman and bootc use."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from bridge import limits
+from bridge.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from bridge.oci.reference import ImageReference
+    from bridge.ostree.repository import Repository
+    from bridge.pull.progress import Progress
+    from bridge.registry.options import NetworkOptions
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
+
+
+def add_output(parser: argparse.ArgumentParser, *, progress: bool = False) -> None:
+    """Add `--json`, `--quiet`, `-v` and, for what takes long, `--progress-fd`."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print one JSON document")
+    group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    group.add_argument("-v", "--verbose", action="store_true", help="say more")
+    if progress:
+        group.add_argument(
+            "--progress-fd", type=int, metavar="FD", help="write progress to FD as JSON lines"
+        )
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `network_options` reads."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--authfile", metavar="FILE", help="take credentials from this file only")
+    group.add_argument("--creds", metavar="USER:PASSWORD", help="credentials for the registry")
+    group.add_argument(
+        "--tls-verify",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        default=True,
+        metavar="BOOL",
+        help="false accepts any certificate, and plain HTTP",
+    )
+    group.add_argument("--cert-dir", metavar="DIR", help="directory with *.crt, *.cert, *.key")
+    group.add_argument(
+        "--retry-times",
+        type=_count,
+        default=limits.RETRIES,
+        metavar="N",
+        help="tries after a failed one (default: %(default)s)",
+    )
+    group.add_argument(
+        "--limit-rate",
+        type=_rate,
+        metavar="RATE",
+        help="bytes per second, with k, M, G, Ki, Mi or Gi",
+    )
+
+
+def add_transport(parser: argparse.ArgumentParser) -> None:
+    """Add `--transport`, which says what kind of thing the reference names."""
+    parser.add_argument(
+        "--transport", metavar="KIND", help="registry, oci or oci-archive (IMAGE is then its name)"
+    )
+
+
+def add_repository(parser: argparse.ArgumentParser) -> None:
+    """Add `--repo` and `--sysroot`, of which `open_repository` takes the one given."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--repo", metavar="DIR", help="the OSTree repository")
+    add_sysroot(group)
+
+
+def add_sysroot(parser: argparse._ActionsContainer) -> None:
+    """Add `--sysroot`."""
+    parser.add_argument(
+        "--sysroot", metavar="DIR", default="/", help="the host's root (default: %(default)s)"
+    )
+
+
+def network_options(options: argparse.Namespace) -> NetworkOptions:
+    """Return what the network options say."""
+    from bridge.registry.options import NetworkOptions
+
+    if options.creds is not None and not options.creds.partition(":")[0]:
+        raise UsageError("--creds needs a user's name: --creds USER:PASSWORD")
+    return NetworkOptions(
+        authfile=options.authfile,
+        creds=options.creds,
+        tls_verify=options.tls_verify,
+        cert_dir=options.cert_dir,
+        retry_times=options.retry_times,
+        limit_rate=options.limit_rate,
+    )
+
+
+def image_reference(text: str, transport: str | None = None) -> ImageReference:
+    """Return the reference in `text`; a short name is made whole by registries.conf."""
+    from bridge.oci.reference import Transport, is_short_name, parse_reference
+
+    if transport is not None:
+        try:
+            return parse_reference(text, Transport(transport))
+        except ValueError:
+            raise UsageError(
+                f"--transport {transport!r}: it is registry, oci or oci-archive"
+            ) from None
+    try:
+        return parse_reference(text)
+    except UsageError:
+        if not is_short_name(text):
+            raise
+    from bridge.registry.shortname import ShortNames
+
+    return parse_reference(ShortNames.load().expand(text))
+
+
+def open_repository(options: argparse.Namespace) -> Repository:
+    """Open the repository that `--repo` or `--sysroot` names."""
+    from bridge.ostree.repository import Repository
+
+    path = options.repo or f"{options.sysroot}/ostree/repo"
+    try:
+        return Repository.open(path)
+    except NotFound as error:
+        hint = "" if options.repo else "; name one with --repo DIR, or a host with --sysroot DIR"
+        raise NotFound(f"{error}{hint}") from None
+
+
+def make_progress(options: argparse.Namespace) -> Progress:
+    """Return what shows progress: JSON lines, nothing, a bar on a terminal, else plain lines."""
+    from bridge.cli.progress import Both, JsonLines, choose
+
+    shown = choose(quiet=options.quiet)
+    if options.progress_fd is None:
+        return shown
+    return Both(JsonLines.open(options.progress_fd), shown)
+
+
+def _boolean(text: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    try:
+        return known[text.lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count")
+    return int(text)
+
+
+def _rate(text: str) -> int:
+    digits = text.rstrip("kKmMgGiIbB/s")
+    unit = text[len(digits) :].lower().removesuffix("/s").removesuffix("b")
+    try:
+        rate = int(float(digits) * _UNITS[unit])
+    except (KeyError, ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate such as 500k or 2M") from None
+    if rate < 1024:
+        raise argparse.ArgumentTypeError("the least rate is 1024 bytes per second")
+    return rate

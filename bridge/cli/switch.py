@@ -1,0 +1,40 @@
+"""`bootc-py switch`: another image from the next boot on."""
+
+from __future__ import annotations
+
+import argparse
+
+from bridge.cli import options as shared
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("image", metavar="IMAGE", help="[TRANSPORT:]NAME, such as quay.io/a/b:tag")
+    shared.add_transport(parser)
+    shared.add_sysroot(parser)
+    parser.add_argument(
+        "--retain", action="store_true", help="keep stored images that no deployment needs"
+    )
+    shared.add_network(parser)
+    shared.add_output(parser, progress=True)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Pull, deploy, report."""
+    from bridge.cli.transfer import show
+    from bridge.ostree.repository import Repository
+    from bridge.sysroot.update import switch
+
+    reference = shared.image_reference(options.image, options.transport)
+    network = shared.network_options(options)
+    progress = shared.make_progress(options)
+    try:
+        report = switch(
+            options.sysroot, reference, network=network, progress=progress, retain=options.retain
+        )
+    finally:
+        progress.finish()
+    with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
+        show(options, repo, report)
+    return 0
