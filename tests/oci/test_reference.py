@@ -104,8 +104,8 @@ def test_what_is_no_registry_reference(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-R, O, A = Transport.REGISTRY, Transport.OCI, Transport.OCI_ARCHIVE
-U, S = Signature.UNVERIFIED, Signature.SIGNED
+REG, DIR, TAR = Transport.REGISTRY, Transport.OCI, Transport.OCI_ARCHIVE
+SIGNED = Signature.SIGNED
 
 
 @pytest.mark.parametrize(
@@ -113,74 +113,74 @@ U, S = Signature.UNVERIFIED, Signature.SIGNED
     [
         (
             "quay.io/a/b:t",
-            ImageReference(R, "quay.io/a/b:t"),
+            ImageReference(REG, "quay.io/a/b:t"),
             "docker://quay.io/a/b:t",
             "ostree-unverified-registry:quay.io/a/b:t",
         ),
         (
             "docker://quay.io/a/b",
-            ImageReference(R, "quay.io/a/b"),
+            ImageReference(REG, "quay.io/a/b"),
             "docker://quay.io/a/b",
             "ostree-unverified-registry:quay.io/a/b",
         ),
         (
             "registry:quay.io/a/b",
-            ImageReference(R, "quay.io/a/b"),
+            ImageReference(REG, "quay.io/a/b"),
             "docker://quay.io/a/b",
             "ostree-unverified-registry:quay.io/a/b",
         ),
         (
             "registry://quay.io/a",
-            ImageReference(R, "quay.io/a"),
+            ImageReference(REG, "quay.io/a"),
             "docker://quay.io/a",
             "ostree-unverified-registry:quay.io/a",
         ),
         (
             "localhost:5000/a",
-            ImageReference(R, "localhost:5000/a"),
+            ImageReference(REG, "localhost:5000/a"),
             "docker://localhost:5000/a",
             "ostree-unverified-registry:localhost:5000/a",
         ),
-        ("oci:dir", ImageReference(O, "dir"), "oci:dir", "ostree-unverified-image:oci:dir"),
+        ("oci:dir", ImageReference(DIR, "dir"), "oci:dir", "ostree-unverified-image:oci:dir"),
         (
             "oci:/p/d:v1",
-            ImageReference(O, "/p/d:v1"),
+            ImageReference(DIR, "/p/d:v1"),
             "oci:/p/d:v1",
             "ostree-unverified-image:oci:/p/d:v1",
         ),
         (
             "oci-archive:/p/f.ociarchive",
-            ImageReference(A, "/p/f.ociarchive"),
+            ImageReference(TAR, "/p/f.ociarchive"),
             "oci-archive:/p/f.ociarchive",
             "ostree-unverified-image:oci-archive:/p/f.ociarchive",
         ),
         (
             "ostree-unverified-registry:quay.io/a/b",
-            ImageReference(R, "quay.io/a/b"),
+            ImageReference(REG, "quay.io/a/b"),
             "docker://quay.io/a/b",
             "ostree-unverified-registry:quay.io/a/b",
         ),
         (
             "ostree-unverified-image:docker://quay.io/a/b",
-            ImageReference(R, "quay.io/a/b"),
+            ImageReference(REG, "quay.io/a/b"),
             "docker://quay.io/a/b",
             "ostree-unverified-registry:quay.io/a/b",
         ),
         (
             "ostree-unverified-image:registry:quay.io/a/b",
-            ImageReference(R, "quay.io/a/b"),
+            ImageReference(REG, "quay.io/a/b"),
             "docker://quay.io/a/b",
             "ostree-unverified-registry:quay.io/a/b",
         ),
         (
             "ostree-image-signed:docker://quay.io/a/b",
-            ImageReference(R, "quay.io/a/b", S),
+            ImageReference(REG, "quay.io/a/b", SIGNED),
             "docker://quay.io/a/b",
             "ostree-image-signed:docker://quay.io/a/b",
         ),
         (
             "ostree-image-signed:oci:/p:t",
-            ImageReference(O, "/p:t", S),
+            ImageReference(DIR, "/p:t", SIGNED),
             "oci:/p:t",
             "ostree-image-signed:oci:/p:t",
         ),
@@ -243,10 +243,10 @@ def test_what_is_no_image_reference(text: str, words: str) -> None:
 
 
 def test_the_transport_option_makes_the_text_a_name() -> None:
-    assert parse_reference("/p:t", O) == ImageReference(O, "/p:t")
-    assert parse_reference("alpine", R).registry.repository == "library/alpine"
+    assert parse_reference("/p:t", DIR) == ImageReference(DIR, "/p:t")
+    assert parse_reference("alpine", REG).registry.repository == "library/alpine"
     with pytest.raises(UsageError):
-        parse_reference("docker://quay.io/a", R)
+        parse_reference("docker://quay.io/a", REG)
 
 
 @pytest.mark.parametrize(
