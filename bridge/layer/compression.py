@@ -23,6 +23,7 @@ _INPUT_SLICE = 64 * limits.KIB
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_IN_WORDS = {"none": "an uncompressed tar", "gzip": "gzip", "zstd": "zstd"}
 _ZSTD_BLOCK_MAX = 128 * limits.KIB
 
 
@@ -44,14 +45,14 @@ def _decompress(chunks: Iterator[bytes], compression: str) -> Iterator[bytes]:
         head += chunk
         if len(head) >= len(_ZSTD_MAGIC):
             break
+    if not head and compression != "none":
+        raise MalformedImage(f"{compression} layer is empty")
     found = _kind(head)
-    if found != compression and (found != "none" or compression == "gzip"):
+    if found != compression:
         # Old Docker daemons pushed gzip under the uncompressed media type and the reverse.
-        declared = "uncompressed" if compression == "none" else compression
-        actual = "not gzip" if found == "none" else found
         raise MalformedImage(
-            f"layer is declared {declared} but its bytes are {actual}; push the image again"
-            " with a tool that labels its layers"
+            f"layer is declared {_IN_WORDS[compression]} but its bytes are {_IN_WORDS[found]};"
+            " push the image again with a tool that labels its layers"
         )
     chunks = chain((head,), chunks) if head else chunks
     if compression == "gzip":
@@ -63,11 +64,12 @@ def _decompress(chunks: Iterator[bytes], compression: str) -> Iterator[bytes]:
 
 
 def _kind(head: bytes) -> str:
-    if head.startswith(_GZIP_MAGIC) or head == _GZIP_MAGIC[:1]:
+    """Tell the compression by a blob's first bytes, also where it ends within the magic number."""
+    if head and (head.startswith(_GZIP_MAGIC) or _GZIP_MAGIC.startswith(head)):
         return "gzip"
-    if head.startswith(_ZSTD_MAGIC) or _is_skippable(head):
+    if head and (head.startswith(_ZSTD_MAGIC) or _ZSTD_MAGIC.startswith(head)):
         return "zstd"
-    return "none"
+    return "zstd" if _is_skippable(head[:4]) else "none"
 
 
 # -- gzip ------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ class Header(NamedTuple):
     """A header block's fields; sizes in bytes, `kind` the type flag's byte."""
 
     kind: int
-    path: str
+    name: bytes
+    """Not decoded: where an extended header has the whole name, this one is cut anywhere."""
     mode: int
     uid: int
     gid: int
@@ -39,11 +40,10 @@ def parse_header(block: bytes) -> Header:
         star = block[508:512] == b"tar\0"
         prefix = block[345:476] if star else block[345:500]
         name = prefix.partition(b"\0")[0] + b"/" + name
-    path = name.decode() if name.isascii() else decode_text("name", name)
     mode, uid, gid = _owner(block[100:124])
     return Header(
         block[156],
-        path,
+        name,
         mode,
         uid,
         gid,

@@ -181,7 +181,7 @@ class TarReader:
             elif kind in b"xgLK":
                 raise MalformedImage(f"two extended headers of type {chr(kind)!r} for one entry")
             else:
-                raise MalformedImage(f"{header.path!r:.300} is of unknown type {chr(kind)!r}")
+                raise MalformedImage(f"{header.name!r:.300} is of unknown type {chr(kind)!r}")
         if extension is None and self._global:
             extension = self._globals
         if extension is not None:
@@ -196,12 +196,11 @@ class TarReader:
     def _entry(
         self, header: Header, extension: pax.Pax | None, path: str | None, target: str | None
     ) -> Entry:
-        kind, name, mode, uid, gid, size, mtime, block = header
+        kind, raw_name, mode, uid, gid, size, mtime, block = header
         entry_type = _TYPES[kind]
         xattrs: tuple[tuple[bytes, bytes], ...] = ()
         pax_sparse: sparse.PaxSparse | None = None
-        if path is not None:
-            name = path
+        name = pax.decode_text("name", raw_name) if path is None else path
         if extension is not None:
             size = size if extension.size is None else extension.size
             uid = uid if extension.uid is None else extension.uid
