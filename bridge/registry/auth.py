@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Callable, Generator
 
-from bridge import limits
 from bridge.errors import NetworkError, NotAuthorised
 from bridge.registry.authfile import CredentialStore
 from bridge.registry.challenge import Challenge, parse_challenges
@@ -82,7 +81,7 @@ class Authenticator:
                 raise self._refusal(scope, f"its token server {server} said {describe(answer)}")
             if answer.status != 200:
                 raise NetworkError(f"the token server {server} answered {describe(answer)}")
-            token = parse_token(answer.read(limits.TOKEN_MAX), self._now(), server)
+            token = parse_token(answer.body, self._now(), server)
         elif _first(challenges, "basic") and credentials and credentials.username:
             token = Authorization(credentials.basic)
         else:

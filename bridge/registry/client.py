@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from types import TracebackType
 from typing import NamedTuple, Self
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 from bridge import limits
 from bridge.errors import BridgeError, MalformedImage, NetworkError, NotFound, VerificationFailed
@@ -25,7 +25,7 @@ from bridge.registry.message import Request, origin
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
 from bridge.registry.token import Scope
-from bridge.registry.transport import Interrupted, Response, Transport
+from bridge.registry.transport import Interrupted, Response, TooLarge, Transport
 
 _ACCEPT = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
 _SCHEMA1 = (
@@ -115,17 +115,13 @@ class Client:
         Raises `NotFound`, `NotAuthorised`, `NetworkError`, `VerificationFailed`, and
         `MalformedImage` for what is too large or of Docker's schema 1.
         """
-        reply = self._manifest("GET", ref, meter)
-        media_type = _media_type(reply)
-        length = _length(reply)
-        if media_type in _SCHEMA1 or (length or 0) > limits.MANIFEST_MAX:
-            reply.close()
-            if media_type in _SCHEMA1:
-                raise MalformedImage(f"{ref}: Docker's manifest schema 1 is not supported")
-            raise MalformedImage(
-                f"{ref}: manifest of {length} bytes; {limits.MANIFEST_MAX} allowed"
-            )
-        raw = reply.read(limits.MANIFEST_MAX)
+        try:
+            reply = self._manifest("GET", ref, limits.MANIFEST_MAX, meter)
+        except TooLarge as error:
+            raise MalformedImage(f"manifest {ref}: {error}") from None
+        raw, media_type = reply.body, _media_type(reply)
+        if media_type in _SCHEMA1:
+            raise MalformedImage(f"{ref}: Docker's manifest schema 1 is not supported")
         claimed = ref.digest or _claimed_digest(ref, reply)
         if claimed is not None:
             verifier = Verifier(f"manifest {ref}", claimed)
@@ -135,7 +131,7 @@ class Client:
 
     def head_manifest(self, ref: RegistryReference, meter: Meter | None = None) -> ManifestHead:
         """Return what the registry says of the manifest that `ref` names; same errors."""
-        reply = self._manifest("HEAD", ref, meter)
+        reply = self._manifest("HEAD", ref, None, meter)
         reply.close()
         return ManifestHead(_media_type(reply), _claimed_digest(ref, reply), _length(reply))
 
@@ -154,7 +150,8 @@ class Client:
         what = f"blob {descriptor.digest} of {ref.name}"
         size = descriptor.size
         headers = {"Range": f"bytes={start}-"} if start else {}
-        reply = self._send("GET", ref, f"blobs/{Digest.parse(descriptor.digest)}", headers, meter)
+        path = f"blobs/{Digest.parse(descriptor.digest)}"
+        reply = self._send("GET", ref, path, headers, None, meter)
         if start and reply.status == 206 and _is_range(reply, start, size):
             return BlobStream(what, reply, start, size)
         if start and reply.status in (206, 400, 416):  # it cannot: take the blob whole
@@ -229,13 +226,12 @@ class Client:
         tags: list[str] = []
         path = "tags/list?n=1000"
         for _ in range(limits.TAG_PAGES_MAX):
-            reply = self._send("GET", ref, path, {}, meter)
+            reply = self._send("GET", ref, path, {}, limits.TAG_PAGE_MAX, meter)
             if reply.status != 200:
                 raise self._failure(ref, f"repository {ref.name}", reply)
             link = _NEXT.search(reply.headers.get("Link", ""))
-            raw = reply.read(limits.TAG_PAGE_MAX)
             try:
-                page = json.loads(raw)["tags"] or []
+                page = json.loads(reply.body)["tags"] or []
                 tags.extend(tag for tag in page if isinstance(tag, str))
             except (ValueError, LookupError, TypeError, RecursionError):
                 raise NetworkError(f"tags of {ref.name}: the answer is no list of tags") from None
@@ -251,10 +247,11 @@ class Client:
         """Close the idle connections."""
         self._transport.close()
 
-    def _manifest(self, method: str, ref: RegistryReference, meter: Meter | None) -> Response:
-        reply = self._send(
-            method, ref, f"manifests/{quote(ref.identifier, safe=':')}", {"Accept": _ACCEPT}, meter
-        )
+    def _manifest(
+        self, method: str, ref: RegistryReference, limit: int | None, meter: Meter | None
+    ) -> Response:
+        path = f"manifests/{ref.identifier}"
+        reply = self._send(method, ref, path, {"Accept": _ACCEPT}, limit, meter)
         if reply.status == 200:
             return reply
         raise self._failure(ref, f"image {ref}", reply)
@@ -265,13 +262,15 @@ class Client:
         ref: RegistryReference,
         path: str,
         headers: dict[str, str],
+        limit: int | None,
         meter: Meter | None,
     ) -> Response:
         """Send a request below the repository, authenticating as the registry demands."""
         counted = meter or self.meter
         host = "registry-1.docker.io" if ref.host == DOCKER_HUB else ref.host
         base = self._transport.base_url(host, counted)
-        request = Request(method, urljoin(f"{base}/v2/{ref.repository}/", path), headers)
+        url = urljoin(f"{base}/v2/{ref.repository}/", path)
+        request = Request(method, url, headers, limit=limit)
         with closing(self._auth.flow(request, Scope(ref.host, ref.repository))) as flow:
             outgoing = next(flow)
             while True:

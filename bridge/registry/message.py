@@ -23,6 +23,8 @@ class Request:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = field(default=None, repr=False)
+    limit: int | None = None
+    """Read a success whole, up to so many bytes, as part of the try; None leaves it a stream."""
 
     def authorized(self, authorization: str | None) -> Request:
         """Return this request with the given `Authorization`, or unchanged without one."""
@@ -40,16 +42,12 @@ class Reply(Protocol):
     def headers(self) -> Mapping[str, str]: ...
     @property
     def body(self) -> bytes:
-        """The (bounded) body of an answer that is not a success."""
+        """The body, when the answer is no success or the request had a limit."""
         ...
 
     @property
     def foreign(self) -> bool:
         """True when a redirect led to another origin, which this answer is from."""
-        ...
-
-    def read(self, limit: int) -> bytes:
-        """Return the body of a success; `NetworkError` beyond `limit` bytes."""
         ...
 
 

@@ -71,10 +71,11 @@ def token_request(
             ("scope", " ".join(scopes)),
         ]
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        return Request("POST", realm, kind, urlencode(form).encode())
+        return Request("POST", realm, kind, urlencode(form).encode(), limits.TOKEN_MAX)
     parts = urlsplit(realm)
     query = urlencode([*parse_qsl(parts.query), *fields])
-    request = Request("GET", urlunsplit(parts._replace(query=query, fragment="")))
+    url = urlunsplit(parts._replace(query=query, fragment=""))
+    request = Request("GET", url, limit=limits.TOKEN_MAX)
     return request.authorized(credentials.basic if credentials else None)
 
 

@@ -43,8 +43,12 @@ class Interrupted(NetworkError):
     """A connection failed or broke: another try may do."""
 
 
+class TooLarge(NetworkError):
+    """An answer is larger than what it answers may be."""
+
+
 class Response:
-    """An answer. The body of a success is a stream; any other is small and in `body` already."""
+    """An answer. Its body is a stream, or in `body` already: see `Request.limit`."""
 
     def __init__(
         self,
@@ -95,20 +99,10 @@ class Response:
                 left -= len(chunk)
             yield chunk
 
-    def read(self, limit: int) -> bytes:
-        """Return the rest of the body and close; `NetworkError` beyond `limit` bytes."""
+    def read(self, limit: int) -> None:
+        """Take the rest of the body, at most `limit` bytes, into `body` and close."""
         try:
-            data = b"".join(self.chunks(limit + 1))
-        finally:
-            self.close()
-        if len(data) > limit:
-            raise NetworkError(f"{urlsplit(self.url).netloc}: an answer of more than {limit} bytes")
-        return data
-
-    def drain(self) -> None:
-        """Take the body of an answer that is not a success into `body`."""
-        try:
-            self.body = b"".join(self.chunks(limits.ERROR_BODY_MAX))
+            self.body = b"".join(self.chunks(limit))
         finally:
             self.close()
 
@@ -215,7 +209,12 @@ class Transport:
         for _ in range(limits.REDIRECTS_MAX + 1):
             response = self._once(request, meter)
             if not 200 <= response.status < 300:
-                response.drain()
+                response.read(limits.ERROR_BODY_MAX)
+            elif request.limit is not None:
+                response.read(request.limit + 1)
+                if len(response.body) > request.limit:
+                    host = urlsplit(request.url).netloc
+                    raise TooLarge(f"{host}: an answer of more than {request.limit} bytes")
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
                 response.foreign = origin(request.url) != start

@@ -34,10 +34,6 @@ class Fake:
     body: bytes = b""
     foreign: bool = False
 
-    def read(self, limit: int) -> bytes:
-        assert limit >= len(self.body)
-        return self.body
-
 
 @dataclass
 class Store:

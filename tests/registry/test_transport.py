@@ -24,14 +24,14 @@ from bridge.registry.transport import Transport
 
 
 def exchange(made: Any, url: str, **headers: str) -> Any:
-    return made.transport.exchange(Request("GET", url, headers), made.meter)
+    return made.transport.exchange(Request("GET", url, headers, limit=100), made.meter)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_passing_failures_are_retried(server: Any, rig: Any, status: int) -> None:
     server.on("/x", server.Answer(status, b"wait"), server.Answer(200, b"here"))
     made = rig()
-    assert exchange(made, f"http://{server.host}/x").read(10) == b"here"
+    assert exchange(made, f"http://{server.host}/x").body == b"here"
     assert (made.meter.requests, made.meter.retries, made.sleeps) == (2, 1, [0.375])
     assert made.meter.received_bytes == 8 == server.body_bytes
 
@@ -72,7 +72,7 @@ def test_silence_ends(server: Any, rig: Any) -> None:
     server.on("/x", server.Answer(200, b"abc", sent=0, stall=True))
     made = rig(retry_times=0)
     with pytest.raises(NetworkError, match=r"nothing came for 0.3 seconds"):
-        exchange(made, f"http://{server.host}/x").read(10)
+        exchange(made, f"http://{server.host}/x")
 
 
 def test_a_trickle_is_a_stall(server: Any) -> None:
@@ -101,7 +101,7 @@ def test_credentials_stay_with_their_origin(new_server: Any, rig: Any) -> None:
     response = exchange(
         made, f"http://{first.host}/x", Authorization="Bearer s", Cookie="c", Range="bytes=1-"
     )
-    assert response.read(10) == b"done"
+    assert response.body == b"done"
     assert first.paths() == ["/x", "/y", "/back"]
     assert first.authorizations() == ["Bearer s", "Bearer s", None]
     assert second.authorizations() == [None] and "cookie" not in second.seen[0].headers
@@ -162,7 +162,7 @@ def test_an_expired_signed_url_sends_us_back_to_the_registry(new_server: Any, ri
     storage.on("/old", storage.Answer(403, b"expired"))
     storage.on("/new", storage.Answer(200, b"data"))
     made = rig()
-    assert exchange(made, f"http://{registry.host}/blob").read(10) == b"data"
+    assert exchange(made, f"http://{registry.host}/blob").body == b"data"
     assert made.meter.retries == 1
 
 
@@ -186,7 +186,7 @@ def test_cookies_are_not_kept(server: Any, rig: Any) -> None:
     server.on("/x", server.Answer(200, b"", {"Set-Cookie": "a=b; Path=/"}))
     made = rig()
     for _ in range(2):
-        exchange(made, f"http://{server.host}/x").read(1)
+        exchange(made, f"http://{server.host}/x")
     assert "cookie" not in server.seen[1].headers
 
 
@@ -199,8 +199,8 @@ def test_proxies_of_the_environment_are_used(
     proxy.on("http://registry.example/x", proxy.Answer(200, b"by proxy"))
     direct.on("/x", direct.Answer(200, b"direct"))
     made = rig()
-    assert exchange(made, "http://registry.example/x").read(10) == b"by proxy"
-    assert exchange(made, f"http://{direct.host}/x").read(10) == b"direct"
+    assert exchange(made, "http://registry.example/x").body == b"by proxy"
+    assert exchange(made, f"http://{direct.host}/x").body == b"direct"
 
 
 # -- rate --------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_an_unknown_authority_is_refused_at_once(secure: Any, rig: Any) -> None:
 
 def test_cert_dir_gives_the_authority(secure: Any, rig: Any, certificate: Path) -> None:
     made = rig(tls_verify=True, cert_dir=str(certificate))
-    assert exchange(made, f"https://{secure.host}/x").read(10) == b"secret"
+    assert exchange(made, f"https://{secure.host}/x").body == b"secret"
 
 
 def test_certs_d_gives_the_authority(
@@ -286,14 +286,14 @@ def test_certs_d_gives_the_authority(
     directory.mkdir(parents=True)
     (directory / "ca.crt").write_bytes((certificate / "ca.crt").read_bytes())
     made = rig(tls_verify=True)
-    assert exchange(made, f"https://{secure.host}/x").read(10) == b"secret"
+    assert exchange(made, f"https://{secure.host}/x").body == b"secret"
 
 
 def test_without_verification_any_certificate_will_do(secure: Any, rig: Any) -> None:
     made = rig(probe=True)
     base = made.transport.base_url(secure.host, made.meter)
     assert base == f"https://{secure.host}"
-    assert exchange(made, f"{base}/x").read(10) == b"secret"
+    assert exchange(made, f"{base}/x").body == b"secret"
 
 
 def test_without_verification_plain_http_will_do(server: Any, rig: Any) -> None:
