@@ -291,10 +291,10 @@ class Client:
             return self._auth.refusal(Scope(ref.host, ref.repository), reply)
         if reply.status == 404:
             return NotFound(f"{what} is not in the registry: {ref.host} answered {describe(reply)}")
-        if reply.status == 429 and (after := reply.headers.get("Retry-After")):
+        if after := reply.headers.get("Retry-After"):
             return NetworkError(
-                f"{what}: {ref.host} answered {describe(reply)}; it asks to wait {after:.40} "
-                "seconds, try again then"
+                f"{what}: {ref.host} answered {describe(reply)}; try again later, as it asks: "
+                f"Retry-After {after!r:.60}"
             )
         return NetworkError(f"{what}: {ref.host} answered {describe(reply)}")
 
