@@ -141,7 +141,7 @@ def test_errors_are_not_retried_and_say_what_the_registry_said(
 
 def test_a_long_wait_is_told(server: Any, rig: Any) -> None:
     server.on(TAGGED, server.Answer(429, b"", {"Retry-After": "3600"}))
-    with pytest.raises(NetworkError, match="429; try again later.*'3600'"):
+    with pytest.raises(NetworkError, match=r"429; try again later.*'3600'"):
         rig().client.get_manifest(reference(server))
 
 
