@@ -3,6 +3,9 @@
 Read are `path`, `linkpath`, `size`, `uid`, `gid`, `mtime`, extended attributes as star, GNU tar
 and Go write them (`SCHILY.xattr.NAME`, raw value) and as libarchive does (`LIBARCHIVE.xattr.NAME`,
 escaped name, base64 value), and GNU tar's `GNU.sparse.*`. Other keys are passed over.
+
+GNU tar writes `%3D` and `%25` for `=` and `%` in an attribute's name and nobody else does: names
+are taken as they stand, as container tools take them.
 """
 
 from __future__ import annotations

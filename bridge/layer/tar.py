@@ -140,7 +140,12 @@ class TarReader:
             self._fail(str(error))
 
     def drain(self) -> None:
-        """Take what follows the end of the archive: it means nothing but belongs to the DiffID."""
+        """Take the rest of the stream, and yield no more entries.
+
+        What follows the end of the archive means nothing but belongs to the DiffID.
+        """
+        self._ended = True
+        self._left = self._padding = 0
         while self._more():
             pass
         self._position = self._end

@@ -454,6 +454,17 @@ def test_the_hook_sees_the_whole_stream(tail: bytes, step: int) -> None:
     assert list(reader) == []
 
 
+def test_drain_ends_the_reading_wherever_it_was() -> None:
+    blob = some_archive()
+    seen: list[bytes] = []
+    reader = TarReader(pieces(blob, [5000, 9000]), seen.append)
+    for _ in itertools.islice(reader, 3):
+        pass
+    reader.drain()
+    assert b"".join(seen) == blob
+    assert list(reader) == []
+
+
 @pytest.mark.parametrize(
     ("blob", "count"),
     [
