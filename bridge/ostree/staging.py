@@ -34,10 +34,7 @@ class Staging:
 
     def __init__(self, repo_fd: int, mode: str, space: int) -> None:
         self._tmp = durable.open_directory("tmp", repo_fd)
-        self._name = _PREFIX + secrets.token_hex(8)
-        os.mkdir(self._name, 0o700, dir_fd=self._tmp)
-        self.fd = durable.open_directory(self._name, self._tmp)
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self._name, self.fd = _make_locked(self._tmp)
         self._mode = mode
         self._space = space
         self._umask = _umask()
@@ -47,8 +44,8 @@ class Staging:
 
     def remove(self) -> None:
         """Remove the directory with everything that is still in it."""
-        os.close(self.fd)
         durable.remove_tree(self._name, self._tmp)
+        os.close(self.fd)  # and with it the lock: not before, for others may remove what has none
         os.close(self._tmp)
 
     def write_payload(self, name: str, meta: FileMeta, payload: bytes | memoryview) -> None:
@@ -166,6 +163,20 @@ class Staging:
         if self._mode != "archive":
             # As libostree: objects are from 1970, whose change time tools cannot take for news.
             os.utime(fd, ns=(self._now, 0))
+
+
+def _make_locked(tmp: int) -> tuple[str, int]:
+    while True:
+        name = _PREFIX + secrets.token_hex(8)
+        os.mkdir(name, 0o700, dir_fd=tmp)
+        try:
+            fd = durable.open_directory(name, tmp)
+        except FileNotFoundError:
+            continue  # taken for abandoned, before it could be locked
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return name, fd
+        os.close(fd)
 
 
 def remove_abandoned(repo_fd: int) -> None:

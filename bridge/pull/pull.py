@@ -26,7 +26,8 @@ from bridge.oci.reference import ImageReference
 from bridge.ostree import durable, lock, refs
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import EXTENSION, Repository
-from bridge.ostree.transaction import Stats, begin
+from bridge.ostree.staging import remove_abandoned
+from bridge.ostree.transaction import Stats, Transaction
 from bridge.pull import images, layer
 from bridge.pull.ingest import IMPLIED_META, ingest
 from bridge.pull.merge import Merge
@@ -100,6 +101,7 @@ def pull(
         extension = durable.make_directories(EXTENSION, repo.fd)
         stack.callback(os.close, extension)
         stack.enter_context(lock.held(extension, "lock", repo.path))
+        remove_abandoned(repo.fd)
         source = open_source(reference, network or NetworkOptions(), repo, stack)
         return _Pull(repo, reference, source, progress).run(platform or Platform.host(), bootable)
 
@@ -179,7 +181,7 @@ class _Pull:
                 for future in futures:
                     future.cancel()
                 raise
-        with begin(self._repo) as transaction:
+        with Transaction(self._repo) as transaction:
             for each in plans:
                 commit = each.commit or done[each.diff_id].plan.commit
                 assert commit is not None
@@ -194,7 +196,7 @@ class _Pull:
         blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
         try:
             with (
-                begin(self._repo) as transaction,
+                Transaction(self._repo) as transaction,
                 ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id)) as chunks,
             ):
                 imported = ingest(chunks, transaction)
@@ -226,7 +228,7 @@ class _Pull:
         self, image: Resolved, ref: str, layers: list[LayerReport]
     ) -> tuple[str, list[layer.Dropped]]:
         self._progress.stage(Stage.MERGING)
-        with begin(self._repo) as transaction:
+        with Transaction(self._repo) as transaction:
             # The implied directory's metadata is in the store with the first layer, if any is.
             merge = Merge(self._repo, transaction.write_dirmeta(IMPLIED_META))
             dropped: list[layer.Dropped] = []
