@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 _ORDER = ("title", "version", "options", "devicetree", "linux", "initrd")
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile("([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,10 @@ def version_key(version: str | None) -> tuple[tuple[int, int, str], ...]:
     if version is None:
         return ()
     parts = _DIGITS.split(version)
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+    # Every second part is a number; those in between may be empty, and sort before numbers.
+    return tuple(
+        (1, int(part), "") if place % 2 else (0, 0, part) for place, part in enumerate(parts)
+    )
 
 
 def file_name(version: int) -> str:

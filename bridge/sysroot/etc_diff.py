@@ -39,7 +39,7 @@ def _compare(
     old_names, new_names = set(os.listdir(old)), set(os.listdir(new))
     removed += (prefix + name for name in old_names - new_names)
     for name in new_names - old_names:
-        added += _below(new, name, prefix)
+        added += below(new, name, prefix)
     for name in old_names & new_names:
         before = os.stat(name, dir_fd=old, follow_symlinks=False)
         after = os.stat(name, dir_fd=new, follow_symlinks=False)
@@ -50,11 +50,12 @@ def _compare(
                 _compare(old_fd, new_fd, f"{prefix}{name}/", modified, removed, added)
 
 
-def _below(parent: int, name: str, prefix: str) -> Iterator[str]:
+def below(parent: int, name: str, prefix: str = "") -> Iterator[str]:
+    """Yield `name` in the directory `parent` and everything below it, each after `prefix`."""
     yield prefix + name
     with contextlib.suppress(NotADirectoryError), files.directory(parent, name) as fd:
         for child in os.listdir(fd):
-            yield from _below(fd, child, f"{prefix}{name}/")
+            yield from below(fd, child, f"{prefix}{name}/")
 
 
 def _same(old: int, before: os.stat_result, new: int, after: os.stat_result, name: str) -> bool:

@@ -2,9 +2,10 @@
 
 As libostree's merge_configuration_from: the changes from the old deployment's `/usr/etc` to its
 `/etc` are applied to the new deployment's `/etc`, whole files at a time, and win over what the
-image changed. Where this differs: a directory of which only owner or mode was changed keeps that
-(libostree gives it the new image's), no symbolic link is ever followed, and conflicts are found
-before anything is written.
+image changed. Where this differs: a directory of which only owner or mode was changed keeps that,
+and a file made a directory keeps what is in it, even if the image now has such a directory
+(libostree has the new image's in both cases); no symbolic link is ever followed; conflicts are
+found before anything is written.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bridge.errors import BridgeError
 from bridge.ostree import durable
 from bridge.sysroot import files
-from bridge.sysroot.etc_diff import Changes, diff
+from bridge.sysroot.etc_diff import Changes, below, diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ def merge(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
     the paths where file and directory stand against one another; nothing has been written then.
     """
     changes = diff(old_default, old_etc)
-    conflicts = _conflicts(changes, old_etc, new_etc)
+    paths = _to_apply(changes, old_default, old_etc)
+    conflicts = _conflicts(paths, changes.removed, old_etc, new_etc)
     if conflicts:
         more = f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
         raise BridgeError(
@@ -48,7 +50,7 @@ def merge(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
     for path in changes.removed:
         _remove(new_etc, path)
     done: set[str] = set()
-    for path in (*changes.modified, *changes.added):
+    for path in paths:
         # A copied directory has brought everything below it; parents sort before children.
         if not any(parent in done for parent in _parents(path)) and _apply(old_etc, new_etc, path):
             done.add(path)
@@ -60,19 +62,39 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _conflicts(changes: Changes, old_etc: int, new_etc: int) -> list[str]:
-    """Name the changes that cannot be applied, once what was removed is gone."""
-    removed = set(changes.removed)
-    changed = set(changes.modified) | set(changes.added)
+def _to_apply(changes: Changes, old_default: int, old_etc: int) -> list[str]:
+    """Return what is to be brought over, parents before children.
+
+    Where the administrator made a directory out of a file, that is all which is below it too: the
+    image may have such a directory by now (there libostree forgets the administrator's files).
+    """
+    paths = {*changes.modified, *changes.added}
+    for path in changes.modified:
+        was, now = files.lstat(old_default, path), files.lstat(old_etc, path)
+        if was and now and stat.S_ISDIR(now.st_mode) and not stat.S_ISDIR(was.st_mode):
+            parent, slash, name = path.rpartition("/")
+            with files.directory(old_etc, parent) as fd:
+                paths |= set(below(fd, name, parent + slash))
+    return sorted(paths)
+
+
+def _conflicts(
+    paths: Sequence[str], removed: Sequence[str], old_etc: int, new_etc: int
+) -> list[str]:
+    """Name the paths that cannot be brought over, once what was removed is gone."""
+    gone, changed = set(removed), set(paths)
     found: dict[str, None] = {}
-    for path in (*changes.modified, *changes.added):
+    for path in paths:
         for parent in _parents(path):
             there = files.lstat(new_etc, parent)
-            # A parent that was itself changed or removed replaces what the image has there.
-            if there is None or parent in removed or parent in changed:
+            if there is None or parent in gone:
                 break
             if not stat.S_ISDIR(there.st_mode):
-                found[f"/etc/{_show(parent)} is a directory here and a file in the image"] = None
+                # Unless it was itself changed here: then it replaces what the image has.
+                if parent not in changed:
+                    found[f"/etc/{_show(parent)} is a directory here and a file in the image"] = (
+                        None
+                    )
                 break
         else:
             wanted = os.stat(path, dir_fd=old_etc, follow_symlinks=False)

@@ -16,6 +16,7 @@ _REFERENCE = "container-image-reference"
 _TRANSIENT = "libostree-transient"
 _PINNED = "pinned"
 _FOREIGN_GROUPS = frozenset({"rpmostree", "packages", "overrides", "modules"})
+_SPACE = " \t\r\f\v"
 _ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
@@ -30,12 +31,14 @@ class Origin:
         """Check the text of an origin file; `BridgeError` when it is no key file."""
         group = None
         for line in text.split("\n"):
-            stripped = line.strip()
+            stripped = line.strip(_SPACE)
             if not stripped or stripped.startswith("#"):
                 continue
             if stripped.startswith("[") and stripped.endswith("]") and len(stripped) > 2:
                 group = stripped[1:-1]
-            elif group is None or not stripped.partition("=")[0].strip() or "=" not in stripped:
+            elif (
+                group is None or not stripped.partition("=")[0].strip(_SPACE) or "=" not in stripped
+            ):
                 raise BridgeError(f"origin file has a line that is no key and value: {line!r:.80}")
         return cls(text)
 
@@ -52,7 +55,7 @@ class Origin:
     @property
     def pinned(self) -> bool:
         """Whether the deployment is kept whatever comes after it (`ostree admin pin`)."""
-        return (self.get(_TRANSIENT, _PINNED) or "").strip() in ("true", "1")
+        return (self.get(_TRANSIENT, _PINNED) or "").strip(_SPACE) in ("true", "1")
 
     @property
     def incompatible(self) -> bool:
@@ -73,8 +76,8 @@ class Origin:
         found = None
         for where, line in self._lines():
             name, equals, value = line.partition("=")
-            if where == group and equals and name.strip() == key:
-                found = _unescape(value.strip())
+            if where == group and equals and name.strip(_SPACE) == key:
+                found = _unescape(value.strip(_SPACE))
         return found
 
     def with_value(self, group: str, key: str, value: str | None) -> Origin:
@@ -83,15 +86,15 @@ class Origin:
         last_of_group = None
         for where, line in self._lines():
             name, equals, _ = line.partition("=")
-            if where == group and equals and name.strip() == key:
+            if where == group and equals and name.strip(_SPACE) == key:
                 continue
             lines.append(line)
-            if where == group and line.strip():
+            if where == group and line.strip(_SPACE):
                 last_of_group = len(lines)
         if value is not None:
             new = f"{key}={_escape(value)}"
             if last_of_group is None:
-                while lines and not lines[-1].strip():
+                while lines and not lines[-1].strip(_SPACE):
                     lines.pop()
                 lines += ["", f"[{group}]", new] if lines else [f"[{group}]", new]
             else:
@@ -103,7 +106,7 @@ class Origin:
         result: list[tuple[str | None, str]] = []
         group = None
         for line in self.text.split("\n"):
-            stripped = line.strip()
+            stripped = line.strip(_SPACE)
             if stripped.startswith("[") and stripped.endswith("]"):
                 group = stripped[1:-1]
             result.append((group, line))
@@ -112,10 +115,11 @@ class Origin:
 
 def _escape(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    rest = escaped.lstrip(" \t")
-    leading = escaped[: len(escaped) - len(rest)].replace(" ", "\\s").replace("\t", "\\t")
+    escaped = escaped.replace("\t", "\\t")
+    # GKeyFile drops spaces around a value: those that belong to it are written as \\s.
+    rest = escaped.lstrip(" ")
     body = rest.rstrip(" ")
-    return leading + body + "\\s" * (len(rest) - len(body))
+    return "\\s" * (len(escaped) - len(rest)) + body + "\\s" * (len(rest) - len(body))
 
 
 def _unescape(value: str) -> str:
