@@ -64,6 +64,13 @@ def registry(images: Images) -> Iterator[Registry]:
 
 
 @pytest.fixture
+def scratch() -> Iterator[Path]:
+    """An empty directory beside the cache, gone afterwards: repositories are large."""
+    with cache.scratch(cache.root() / "work") as work:
+        yield work
+
+
+@pytest.fixture
 def counting_proxy(registry: Registry) -> Iterator[CountingProxy]:
     """A proxy in front of `registry` that starts at zero."""
     with run_proxy(registry.port) as proxy:

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from bridge.errors import BridgeError, Busy, MalformedImage, NoSpace, NotFound, UsageError
 from bridge.ostree import prune, refs
 from bridge.sysroot import kernel, lock
+from bridge.sysroot import sysroot as sysroot_module
 from bridge.sysroot.deploy import Deployed, KernelArguments, deploy
 from bridge.sysroot.initialise import initialise
 from bridge.sysroot.origin import Origin
@@ -453,6 +455,9 @@ def test_what_is_no_image_to_boot_leaves_everything_as_it_was(lab: Lab) -> None:
     bad = {
         "no kernel": lab.commit(**{"usr/lib/modules/6.1.0/vmlinuz": None}),
         "no PRETTY_NAME": lab.commit(**{"usr/lib/os-release": "VERSION=1\n"}),
+        "boots with composefs only": lab.commit(
+            **{"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = yes\n"}
+        ),
         "has files in /etc": lab.commit(**{"etc/file": "file"}),
     }
     with lab.ours("ours") as sysroot:
@@ -608,6 +613,53 @@ def test_kernel_arguments_and_foreign_keys_are_inherited(lab: Lab) -> None:
     assert new.endswith("x-options-source-tuned isolcpus=1\n")
     with Sysroot.open(path) as sysroot, pytest.raises(UsageError, match="no kernel argument"):
         deploy(sysroot, second, ORIGIN, arguments=KernelArguments(delete=["missing"]))
+
+
+def test_on_a_booted_host_the_running_deployment_is_merged_and_kept(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = [lab.commit(version=str(number)) for number in range(3)]
+    with lab.ours("ours") as sysroot:
+        lab.pull(sysroot.path, *commits)
+        running = deploy(sysroot, commits[0], ORIGIN, arguments=KernelArguments(append=["v0"]))
+        root = sysroot.path / "ostree" / running.deployment.path
+        (root / "etc/mine").write_text("of the running system\n")
+        deploy(sysroot, commits[1], ORIGIN, arguments=KernelArguments(append=["v1"]))
+        status = root.stat()
+        sysroot.__dict__["is_booted"] = True
+        monkeypatch.setattr(
+            sysroot_module, "_booted_directory", lambda: (status.st_dev, status.st_ino)
+        )
+        (root / "etc/mine").write_text("changed after the pending one was made\n")
+        done = deploy(sysroot, commits[2], ORIGIN)
+        assert [each.checksum for each in done.state.deployments] == [commits[2], commits[0]]
+        assert [each.checksum for each in done.removed] == [commits[1]]
+        assert done.deployment.kargs == ("v0",)
+        merged = sysroot.path / "ostree" / done.deployment.path / "etc/mine"
+        assert merged.read_text() == "changed after the pending one was made\n"
+        # Rolled back twice: the running one next, then the pending one again.
+        assert rollback(sysroot).reverted
+        assert [each.booted for each in sysroot.load().deployments] == [True, False]
+        assert not rollback(sysroot).reverted
+        assert [each.booted for each in sysroot.load().deployments] == [False, True]
+
+
+def test_a_read_only_mount_is_writable_for_one_process_only(tmp_path: Path) -> None:
+    (tmp_path / "sysroot").mkdir()
+    run("mount", "--bind", tmp_path / "sysroot", tmp_path / "sysroot")
+    try:
+        run("mount", "-o", "remount,bind,ro", tmp_path / "sysroot")
+        code = (
+            "import sys; from pathlib import Path; from bridge.sysroot import writable;"
+            "writable.make_writable([sys.argv[1]]); (Path(sys.argv[1]) / 'file').touch()"
+        )
+        run(sys.executable, "-c", code, tmp_path / "sysroot")
+        assert (tmp_path / "sysroot/file").exists()
+        if os.readlink("/proc/self/ns/mnt") == os.readlink("/proc/1/ns/mnt"):
+            with pytest.raises(OSError, match="Read-only"):
+                (tmp_path / "sysroot/other").touch()
+    finally:
+        run("umount", tmp_path / "sysroot")
 
 
 def test_an_unreadable_origin_costs_that_one_only(lab: Lab) -> None:

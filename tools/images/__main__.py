@@ -19,7 +19,7 @@ from tools.images.spec import FORMATS, IMAGES, VERSIONS
 
 def main() -> int:
     arguments = _parser().parse_args()
-    # So that temporary directories, and what is mounted in them, go when we are ended.
+    # So that temporary directories and children go when we are ended.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         if arguments.command == "path":

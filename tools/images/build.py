@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,17 @@ from tools.images.spec import IMAGES, VERSIONS, Image, Version
 
 # Each program used here and the Debian package that has it.
 PROGRAMS = {
+    "unshare": "util-linux",
     "mmdebstrap": "mmdebstrap",
     "buildah": "buildah",
     "skopeo": "skopeo",
     "gzip": "gzip",
     "zstd": "zstd",
 }
+
+_NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+# Seconds killed programs have to be gone.
+_PATIENCE = 10
 
 
 def image(name: str, version: str, form: str) -> Layout:
@@ -81,6 +87,9 @@ def _make_rootfs(version: Version, tar: Path) -> None:
     """Writes a minimal Debian with the base's packages to the file `tar`."""
     lines = (spec.IMAGES["base"].directory / "packages.txt").read_text().splitlines()
     packages = [line for line in lines if line and not line.startswith("#")]
+    # The root is unpacked here first.
+    temporary = tar.parent.parent / "tmp"
+    temporary.mkdir()
     with _timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
         _run(
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
@@ -89,6 +98,9 @@ def _make_rootfs(version: Version, tar: Path) -> None:
             '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"',
             spec.SUITE, str(tar), *version.sources,
             SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH),
+            # The kernel package makes no initramfs: the Containerfile does.
+            INITRD="No",
+            TMPDIR=str(temporary),
         )  # fmt: skip
 
 
@@ -129,11 +141,35 @@ def _check_programs() -> None:
 
 
 def _run(*command: str, **variables: str) -> None:
-    """Runs a command with more environment variables and with its output on our stderr."""
-    environment = {**os.environ, **variables}
-    subprocess.run(
-        command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
+    """Runs a command with more environment variables and with its output on our stderr.
+
+    It has mounts and process ids of its own: when it ends, or we are interrupted, nothing
+    that it mounted or started is left.
+    """
+    process = subprocess.Popen(
+        [*_NAMESPACES, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        env={**os.environ, **variables},
+        start_new_session=True,
     )
+    try:
+        status = process.wait()
+    except BaseException:
+        _kill_group(process)
+        raise
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process with its group, and waits until none of it is left."""
+    deadline = time.monotonic() + _PATIENCE
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.poll()
+            time.sleep(0.05)
 
 
 @contextmanager

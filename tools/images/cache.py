@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,24 +40,14 @@ def entry(name: str, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
-    """A temporary directory in `parent`, gone afterwards with all that is mounted in it."""
+    """A temporary directory in `parent`, gone afterwards."""
     parent.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix=".work-", dir=parent))
     path.chmod(0o755)
     try:
         yield path
     finally:
-        unmount_below(path)
         shutil.rmtree(path)
-
-
-def unmount_below(path: Path) -> None:
-    """Unmounts every file system mounted below `path`, the innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
-    for point in reversed(points):
-        if point.startswith(f"{path}/"):
-            subprocess.run(["umount", point], check=True)
 
 
 @contextmanager
