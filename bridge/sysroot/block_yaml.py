@@ -1,12 +1,11 @@
 """Write plain JSON-like values as block YAML: just what `status --format yaml` needs.
 
 Mappings, sequences, texts, integers, booleans and null. Texts that YAML (1.1 or 1.2) might take
-for something else are quoted as JSON quotes them, which YAML reads.
+for something else are in double quotes. Keys are short: YAML allows 1024 characters.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,6 +41,17 @@ def _lines(value: Any) -> list[str]:
     return lines
 
 
+def _quoted(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
+
+
 def _is_block(value: Any) -> bool:
     return isinstance(value, (Mapping, Sequence)) and not isinstance(value, str) and bool(value)
 
@@ -56,7 +66,7 @@ def _scalar(value: Any) -> str:
     if isinstance(value, str):
         if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
             return value
-        return json.dumps(value)
+        return f'"{"".join(map(_quoted, value))}"'
     if isinstance(value, Mapping):
         return "{}"
     if isinstance(value, Sequence):

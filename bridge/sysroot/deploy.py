@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
-from bridge.sysroot import bls, boot_order, files, kargs, kernel, stateroot_var
+from bridge.sysroot import bls, boot_order, files, kargs, kernel, prepare_root, stateroot_var
 from bridge.sysroot.cleanup import cleanup, remove_deployment, remove_kernels
 from bridge.sysroot.deployment import Deployment, parse_name
 from bridge.sysroot.etc_merge import EtcMerge, merge
@@ -128,6 +128,7 @@ def _prepare(
         durable.remove_tree(name, fd)
         checkout.checkout(sysroot.repo, new.checksum, fd, name)
         with files.directory(fd, name) as tree:
+            prepare_root.check(tree, f"image {new.checksum}")
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
             _make_etc(sysroot, new, tree)
             stateroot_var.initialise(sysroot, new, tree)
@@ -136,6 +137,9 @@ def _prepare(
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")
+            if merge_from is not None and merge_from.booted:
+                # The running system's /var may be a file system of its own.
+                _unlink(sysroot.fd, "var", ".updated")
             if new.origin is not None:
                 durable.replace_file(f"{name}.origin", new.origin.text.encode(), fd)
             files.set_immutable(tree, True)

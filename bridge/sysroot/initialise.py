@@ -29,6 +29,9 @@ def initialise(path: str | Path, stateroot: str = DEFAULT_STATEROOT) -> Sysroot:
     """
     check_stateroot(stateroot)
     path = Path(path)
+    if path.resolve() == Path("/"):
+        # The running system: never to be made one, and perhaps mounted read-only.
+        return Sysroot.open(path, writable=True)
     with files.doing(f"making a sysroot of {path}"):
         path.mkdir(parents=True, exist_ok=True)
         if not (path / "ostree" / "repo" / "config").exists():
@@ -43,7 +46,7 @@ def initialise(path: str | Path, stateroot: str = DEFAULT_STATEROOT) -> Sysroot:
             (path / "ostree").mkdir(mode=0o755, exist_ok=True)
             (path / "ostree" / "deploy").mkdir(mode=0o755, exist_ok=True)
             _create_repository(path / "ostree" / "repo", bootprefix=not (path / "boot").is_mount())
-    sysroot = Sysroot.open(path)
+    sysroot = Sysroot.open(path, writable=True)
     with files.doing(f"making the stateroot {stateroot} in {path}"):
         add_stateroot(sysroot, stateroot)
     return sysroot

@@ -16,6 +16,7 @@ from bridge.ostree.repository import Repository
 from bridge.sysroot import bls, files, kargs, lock
 from bridge.sysroot.deployment import BootLink, Deployment, parse_name
 from bridge.sysroot.origin import Origin
+from bridge.sysroot.writable import make_writable
 
 _BOOTED = Path("/run/ostree-booted")
 _STAGED = Path("/run/ostree/staged-deployment")
@@ -61,9 +62,15 @@ class Sysroot:
         self._lock_depth = 0
 
     @classmethod
-    def open(cls, path: str | Path = "/") -> Sysroot:
-        """Open the sysroot at `path`; `NotFound` when there is none."""
+    def open(cls, path: str | Path = "/", *, writable: bool = False) -> Sysroot:
+        """Open the sysroot at `path`; `NotFound` when there is none.
+
+        Who is going to change it says `writable`, early: for that of the running system, which may
+        be mounted read-only, this process then goes into a mount namespace of its own.
+        """
         path = Path(path)
+        if writable and _BOOTED.exists() and path.resolve() == Path("/"):
+            make_writable()
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         opened: list[int] = []
         try:

@@ -1,0 +1,119 @@
+"""The sysroot of the running system, as far as it can be told without being one."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import BridgeError, MalformedImage
+from bridge.ostree import variant
+from bridge.ostree.variant import Variant
+from bridge.sysroot import boot_order, prepare_root, writable
+from bridge.sysroot import sysroot as sysroot_module
+from bridge.sysroot.rollback import rollback_deployment
+from bridge.sysroot.sysroot import Sysroot
+
+from .conftest import Fake
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+
+
+def boot(sysroot: Sysroot, root: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let `sysroot` be that of the running system, with `root` as its deployment."""
+    status = root.stat()
+    sysroot.__dict__["is_booted"] = True
+    patch.setattr(sysroot_module, "_booted_directory", lambda: (status.st_dev, status.st_ino))
+
+
+def test_the_booted_deployment_is_current_wherever_it_stands(
+    fake: Fake, sysroot: Sysroot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.entry(A, 3)
+    root = fake.entry(B, 2)
+    fake.entry(C, 1)
+    boot(sysroot, root, monkeypatch)
+    state = sysroot.load()
+    assert [each.booted for each in state.deployments] == [False, True, False]
+    assert state.current is state.booted is state.deployments[1]
+    assert state.merge_deployment("default") is state.booted
+    assert rollback_deployment(state) is state.deployments[0], "what is queued before it"
+    with pytest.raises(BridgeError, match="booted deployment cannot be taken out"):
+        boot_order.write(sysroot, state, [state.deployments[0]])
+
+
+def test_a_boot_that_is_not_mounted_is_told(
+    fake: Fake, sysroot: Sysroot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot(sysroot, fake.path, monkeypatch)
+    (fake.path / "boot/loader").unlink()
+    with pytest.raises(BridgeError, match="is /boot mounted"):
+        sysroot.load()
+
+
+def test_what_another_tool_has_staged_is_not_thrown_away(
+    fake: Fake, sysroot: Sysroot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sysroot_module, "_STAGED", fake.path / "staged")
+    sysroot.refuse_staged()
+    (fake.path / "staged").touch()
+    sysroot.refuse_staged()
+    boot(sysroot, fake.path, monkeypatch)
+    with pytest.raises(BridgeError, match="another tool has staged a deployment"):
+        sysroot.refuse_staged()
+
+
+def test_the_booted_directory_with_and_without_composefs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booted = tmp_path / "ostree-booted"
+    monkeypatch.setattr(sysroot_module, "_BOOTED", booted)
+    root = os.stat("/")
+    booted.write_bytes(b"")
+    assert sysroot_module._booted_directory() == (root.st_dev, root.st_ino)
+    noted = {
+        "composefs": Variant("b", True),
+        "backing-root-device-inode": Variant("(tt)", (2049, 1234567)),
+    }
+    booted.write_bytes(variant.encode("a{sv}", noted))
+    assert struct.pack("<QQ", 2049, 1234567) in booted.read_bytes()
+    assert sysroot_module._booted_directory() == (2049, 1234567)
+
+
+def test_nothing_is_mounted_where_all_is_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writable, "_mount", None)
+    writable.make_writable([str(tmp_path), str(tmp_path / "missing")])
+
+
+@pytest.mark.parametrize(
+    ("usr", "etc", "refused"),
+    [
+        (None, None, False),
+        ("[sysroot]\nreadonly=true\n", None, False),
+        ("[composefs]\nenabled = yes\n", None, True),
+        ("[composefs]\nenabled=signed\n", None, True),
+        ("[composefs]\nenabled=maybe\n", None, False),
+        ("[composefs]\nenabled=yes\n", "[composefs]\nenabled=no\n", False),
+        ("[composefs]\nenabled=no\n", "[composefs]\nenabled=yes\n", True),
+    ],
+)
+def test_an_image_that_needs_composefs(
+    tmp_path: Path, usr: str | None, etc: str | None, refused: bool
+) -> None:
+    for parent, text in (("usr/lib", usr), ("etc", etc)):
+        if text is not None:
+            (tmp_path / parent / "ostree").mkdir(parents=True)
+            (tmp_path / parent / "ostree/prepare-root.conf").write_text(text)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if refused:
+            with pytest.raises(MalformedImage, match="boots with composefs only"):
+                prepare_root.check(fd, "the image")
+        else:
+            prepare_root.check(fd, "the image")
+    finally:
+        os.close(fd)
