@@ -110,6 +110,9 @@ class _Checkout:
             os.symlink(meta.target, name, dir_fd=fd)
             if self._root:
                 os.chown(name, meta.uid, meta.gid, dir_fd=fd, follow_symlinks=False)
+                for key, value in meta.xattrs:
+                    path = f"/proc/self/fd/{fd}/{name}"
+                    os.setxattr(path, os.fsdecode(key), value, follow_symlinks=False)
         else:
             with payload:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

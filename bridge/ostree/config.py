@@ -22,15 +22,14 @@ class Config:
 
     mode: str
     min_free_percent: int = 3
-    min_free_bytes: int | None = None
+    min_free_bytes: int = 0
+    """Where it is not 0, it counts and the percentage does not."""
     values: dict[tuple[str, str], str] = field(default_factory=dict)
     """All values by (group, key), as they stand."""
 
     def must_stay_free(self, total: int) -> int:
         """Return the bytes that have to stay free on a file system of `total` bytes."""
-        if self.min_free_bytes is not None:
-            return self.min_free_bytes
-        return total * self.min_free_percent // 100
+        return self.min_free_bytes or total * self.min_free_percent // 100
 
 
 def parse(text: str) -> Config:
@@ -42,17 +41,21 @@ def parse(text: str) -> Config:
         if parser.get("core", "repo_version") != "1":
             raise DamagedRepository("the repository's repo_version is not 1")
         raw_mode = parser.get("core", "mode", fallback="bare")
-        percent = parser.getint("core", "min-free-space-percent", fallback=3)
+        size = parser.get("core", "min-free-space-size", fallback=None)
+        # libostree's default for the percentage holds only where neither is given.
+        default = 3 if size is None else 0
+        percent = parser.getint("core", "min-free-space-percent", fallback=default)
     except (configparser.Error, ValueError) as error:
         message = " ".join(str(error).split())
         raise DamagedRepository(f"the repository's config cannot be read: {message}") from None
     if raw_mode not in _NAMES:
         raise UsageError(f"repository mode {raw_mode!r} is not supported; use bare or archive")
-    size = parser.get("core", "min-free-space-size", fallback=None)
+    if not 0 <= percent <= 99:
+        raise DamagedRepository(f"min-free-space-percent is {percent}, which is not 0 to 99")
     return Config(
         mode=_NAMES[raw_mode],
         min_free_percent=percent,
-        min_free_bytes=None if size is None else _parse_size(size),
+        min_free_bytes=0 if size is None else _parse_size(size),
         values={(g, key): value for g in parser.sections() for key, value in parser[g].items()},
     )
 
@@ -66,7 +69,7 @@ def render(mode: str) -> str:
 
 def set_value(text: str, group: str, key: str, value: str) -> str:
     """Return the config `text` with one value set, everything else as it was."""
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     header = f"[{group}]"
     if header not in lines:
         return "\n".join([*lines, "", header, f"{key}={value}"]) + "\n"

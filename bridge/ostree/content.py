@@ -42,7 +42,7 @@ def open_bare(path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:
 
 def _bare_link(path: str, dir_fd: int) -> FileMeta:
     status = os.lstat(path, dir_fd=dir_fd)
-    target = os.readlink(path, dir_fd=dir_fd)
+    target = _target(os.fsencode(os.readlink(path, dir_fd=dir_fd)), path)
     # There is no *xattrat system call before Linux 6.13: go by the directory's magic link.
     full = f"/proc/self/fd/{dir_fd}/{path}"
     names = os.listxattr(full, follow_symlinks=False)
@@ -66,8 +66,17 @@ def open_bare_user(path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:
         file.close()
         raise
     file.close()
-    target = raw.removesuffix(b"\0").decode("utf-8", "surrogateescape")
-    return FileMeta(uid, gid, mode, xattrs, target), None
+    return FileMeta(uid, gid, mode, xattrs, _target(raw.removesuffix(b"\0"), path)), None
+
+
+def _target(raw: bytes, path: str) -> str:
+    try:
+        target = raw.decode()
+    except UnicodeDecodeError:
+        target = ""
+    if not target or "\0" in target:
+        raise DamagedRepository(f"{path} is a link to {raw[:100]!r}, which cannot be stored")
+    return target
 
 
 def open_archive(path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bridge.errors import Busy
+from bridge.ostree import durable
+from bridge.ostree.repository import EXTENSION, Repository
 
 _FLOCK = struct.Struct("hhqqi4x")
 
@@ -34,5 +36,16 @@ def held(dir_fd: int, name: str, what: str, *, shared: bool = False) -> Iterator
                 ) from None
             raise
         yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def writing(repo: Repository) -> Iterator[None]:
+    """Hold the lock of our own writers: one pull, or one prune of images, at a time; or `Busy`."""
+    fd = durable.make_directories(EXTENSION, repo.fd)
+    try:
+        with held(fd, "lock", repo.path):
+            yield
     finally:
         os.close(fd)

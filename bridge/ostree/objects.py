@@ -89,9 +89,14 @@ class Commit:
         return hashlib.sha256(bytes.fromhex(self.tree + self.meta)).hexdigest()
 
 
+def is_checksum(text: str) -> bool:
+    """Tell whether `text` is 64 lower-case hex digits."""
+    return _CHECKSUM.fullmatch(text) is not None
+
+
 def check_checksum(text: str) -> str:
     """Return `text` if it is 64 lower-case hex digits, else raise `DamagedRepository`."""
-    if not _CHECKSUM.fullmatch(text):
+    if not is_checksum(text):
         raise DamagedRepository(f"{text[:80]!r} is not an object's checksum")
     return text
 
@@ -111,10 +116,17 @@ def check_name(name: str) -> str:
 # -- content ---------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
 def content_header(meta: FileMeta) -> bytes:
     """Return what is hashed before a file's payload."""
+    # Most files share a few headers. Xattrs may be large, so headers with some are not kept.
+    return _content_header(meta) if meta.xattrs else _kept_header(meta)
+
+
+def _content_header(meta: FileMeta) -> bytes:
     return _sized(variant.encode("(uuuusa(ayay))", (*_owner(meta), 0, meta.target, _xattrs(meta))))
+
+
+_kept_header = lru_cache(maxsize=4096)(_content_header)
 
 
 def archive_header(meta: FileMeta, size: int) -> bytes:
@@ -197,6 +209,8 @@ def decode_dirtree(data: bytes) -> DirTree:
     names = [entry[0] for entry in files] + [entry[0] for entry in dirs]
     if len(set(names)) != len(names):
         raise DamagedRepository("dirtree with a name twice")
+    if any(each != sorted(each) for each in (names[: len(files)], names[len(files) :])):
+        raise DamagedRepository("dirtree whose names are not sorted")
     try:
         for name in names:
             check_name(name)
@@ -265,7 +279,7 @@ def _xattrs(meta: FileMeta | DirMeta) -> list[tuple[bytes, bytes]]:
 def parse_xattrs(pairs: list[tuple[bytes, bytes]]) -> Xattrs:
     """Return decoded `a(ayay)` pairs without the NUL that ends each name."""
     for name, _value in pairs:
-        if name[-1:] != b"\0" or b"\0" in name[:-1]:
+        if name.find(b"\0") != len(name) - 1 or len(name) < 2:
             raise DamagedRepository(f"xattr name {name[:100]!r} does not end in its only NUL")
     return tuple((name[:-1], value) for name, value in pairs)
 

@@ -35,7 +35,7 @@ def prune(repo: Repository) -> PruneResult:
     with lock.held(repo.fd, ".lock", repo.path):
         remove_abandoned(repo.fd)
         keep = reachable(repo, set(refs.roots(repo).values()))
-        repo.known.clear()
+        repo.known.forget()
         there = list(repo.objects())
         gone = [(checksum, kind) for checksum, kind in there if checksum not in keep[kind]]
         order = list(ObjectType)[::-1]

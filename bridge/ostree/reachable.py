@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from bridge.errors import DamagedRepository
-from bridge.ostree import objects
 from bridge.ostree.objects import ObjectType
 
 if TYPE_CHECKING:
@@ -35,18 +34,17 @@ def reachable(
         if kind is ObjectType.FILE or kind is ObjectType.DIRMETA:
             continue
         try:
-            data = repo.read_metadata(checksum, kind)
-        except DamagedRepository:
+            if kind is ObjectType.COMMIT:
+                commit = repo.read_commit(checksum)
+                queue.append((commit.tree, ObjectType.DIRTREE))
+                found[ObjectType.DIRMETA].add(commit.meta)
+                continue
+            tree = repo.read_dirtree(checksum)
+        except (DamagedRepository, OSError):
             if on_missing is None:
                 raise
             on_missing(checksum, kind)
             continue
-        if kind is ObjectType.COMMIT:
-            commit = objects.decode_commit(data)
-            queue.append((commit.tree, ObjectType.DIRTREE))
-            found[ObjectType.DIRMETA].add(commit.meta)
-            continue
-        tree = objects.decode_dirtree(data)
         found[ObjectType.FILE].update(tree.files.values())
         for below, meta in tree.dirs.values():
             found[ObjectType.DIRMETA].add(meta)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bridge.errors import DamagedRepository, NotFound, UsageError
+from bridge.errors import BridgeError, DamagedRepository, NotFound, UsageError
 from bridge.ostree import durable
-from bridge.ostree.objects import check_checksum
+from bridge.ostree.objects import check_checksum, is_checksum
 
 if TYPE_CHECKING:
     from bridge.ostree.repository import Repository
@@ -22,6 +22,8 @@ def check_ref(name: str) -> str:
     """Return `name` if it is a valid ref (libostree's grammar), else raise `UsageError`."""
     if not name or not all(_PART.fullmatch(part) for part in name.split("/")):
         raise UsageError(f"{name!r:.200} is not a valid ref name")
+    if is_checksum(name):
+        raise UsageError(f"{name} cannot be a ref name: it looks like a commit's checksum")
     return name
 
 
@@ -51,11 +53,29 @@ def roots(repo: Repository) -> dict[str, str]:
 
 
 def write(repo: Repository, name: str, commit: str) -> None:
-    """Point `name` at `commit`, durably and at once; a ref holds its old or its new value."""
+    """Point `name` at `commit`, durably and at once; a ref holds its old or its new value.
+
+    `BridgeError` where a part of the name is a ref itself, or there are refs below the name.
+    """
     parent, _, base = f"{HEADS}/{check_ref(name)}".rpartition("/")
-    fd = durable.make_directories(parent, repo.fd)
+    text = f"{check_checksum(commit)}\n".encode()
     try:
-        durable.replace_file(base, f"{check_checksum(commit)}\n".encode(), fd)
+        fd = durable.make_directories(parent, repo.fd)
+    except NotADirectoryError:
+        raise BridgeError(
+            f"cannot write ref {name}: a part of its name is a ref already; delete that one first"
+        ) from None
+    try:
+        try:
+            durable.replace_file(base, text, fd)
+        except IsADirectoryError:
+            below = next(_walk(repo.fd, HEADS, name), None)
+            if below is not None:
+                raise BridgeError(
+                    f"cannot write ref {name}: there is a ref {below[0]}; delete that one first"
+                ) from None
+            durable.remove_tree(base, fd)  # left behind by an interrupted `delete`
+            durable.replace_file(base, text, fd)
     finally:
         os.close(fd)
 

@@ -31,6 +31,41 @@ EXTENSION = "extensions/bootc-py"
 """Where our own files live: history, lock, unfinished downloads."""
 
 
+class Known:
+    """The content objects in a repository, listed directory by directory when they are asked for.
+
+    One listing costs less than a few look-ups of objects that are not there. It may be believed
+    only while nobody can delete objects: `forget` it when the repository's lock is taken.
+    """
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._prefixes: dict[str, set[str]] = {}
+
+    def __contains__(self, checksum: str) -> bool:
+        names = self._prefixes.get(checksum[:2])
+        if names is None:
+            names = self._prefixes[checksum[:2]] = self._list(checksum[:2])
+        return checksum in names
+
+    def add(self, checksum: str) -> None:
+        """Take that the object is there now."""
+        if checksum not in self:
+            self._prefixes[checksum[:2]].add(checksum)
+
+    def forget(self) -> None:
+        """Look again from now on."""
+        self._prefixes = {}
+
+    def _list(self, prefix: str) -> set[str]:
+        ending = ".filez" if self._repo.mode == "archive" else ".file"
+        try:
+            names = _names(f"objects/{prefix}", self._repo.fd)
+        except FileNotFoundError:
+            return set()
+        return {prefix + name[:62] for name in names if name[62:] == ending}
+
+
 class Repository:
     """An open repository. `path` is for messages; everything goes through the descriptor `fd`."""
 
@@ -38,8 +73,9 @@ class Repository:
         self.path = path
         self.fd = fd
         self.config = config
-        self.known: set[str] = set()
-        """Content objects that this process has seen in the repository: saves a look-up each."""
+        self.known = Known(self)
+        self.writers: set[object] = set()
+        """Open transactions. `known` holds only while there is one: their locks keep prunes out."""
         self.publishing = threading.Lock()
 
     @property
@@ -68,7 +104,8 @@ class Repository:
     def create(cls, path: str | os.PathLike[str], mode: str) -> Repository:
         """Make a repository at `path` (its parent must exist) and open it.
 
-        `mode` is bare, bare-user or archive; only root can own what bare stores.
+        `mode` is bare, bare-user or archive; only root can own what bare stores. `UsageError`
+        where there is a repository already.
         """
         text = repo_config.render(mode)
         if mode == "bare" and os.geteuid() != 0:
@@ -77,6 +114,8 @@ class Repository:
         target.mkdir(exist_ok=True)
         fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            if "config" in os.listdir(fd):
+                raise UsageError(f"{target} is a repository already; open it, or give another path")
             for name in _DIRECTORIES:
                 _make_directory(name, fd)
             # The config is what makes it a repository, so it comes last.
@@ -160,7 +199,7 @@ class Repository:
         """Yield the checksum and kind of every object whose file is there."""
         endings = {f".{kind.value}": kind for kind in ObjectType}
         if self.mode == "archive":
-            endings[".filez"] = ObjectType.FILE
+            endings[".filez"] = endings.pop(".file")
         for prefix in sorted(_names("objects", self.fd)):
             if len(prefix) != 2:
                 continue

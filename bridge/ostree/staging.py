@@ -25,6 +25,8 @@ from bridge.ostree.objects import FileMeta
 
 _PREFIX = "bootc-py-staging-"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_OVERHEAD = 512
+"""Bytes that come with every object: its inode, and what is left of its last block."""
 _DEFLATE_LEVEL = 6
 """libostree's default for archive repositories."""
 
@@ -54,14 +56,18 @@ class Staging:
         # Nobody else may enter this directory, but what could be run with another's rights
         # still gets its mode only when all of it is there.
         wanted = self._wanted_mode(meta)
-        fd = os.open(name, _CREATE, wanted & 0o777, dir_fd=self.fd)
+        created = wanted & 0o777
+        if self._mode == "bare-user":
+            created |= stat.S_IWUSR  # without it only root could set the xattr
         try:
-            self._fill(fd, meta, (payload,), len(payload))
-            self._finish(fd, meta, wanted)
+            fd = os.open(name, _CREATE, created, dir_fd=self.fd)
+            try:
+                self._fill(fd, meta, (payload,), len(payload))
+                self._finish(fd, meta, wanted, created)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise _explain(error) from error
-        finally:
-            os.close(fd)
 
     def write_stream(self, meta: FileMeta, size: int, chunks: Iterable[Any]) -> tuple[str, str]:
         """Write a regular file while it is hashed; return its checksum and its name for now."""
@@ -70,15 +76,23 @@ class Staging:
         name = f"stream-{self._count}"
         digest = hashlib.sha256(objects.content_header(meta))
         wanted = self._wanted_mode(meta)
-        fd = os.open(name, _CREATE, 0o600, dir_fd=self.fd)
+        try:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=self.fd)
+        except OSError as error:
+            raise _explain(error) from error
         try:
             self._fill(fd, meta, _hashed(chunks, digest), size)
-            self._finish(fd, meta, wanted, created_as=0o600)
+            self._finish(fd, meta, wanted, 0o600)
         except OSError as error:
             raise _explain(error) from error
         finally:
             os.close(fd)
         return digest.hexdigest(), name
+
+    def discard(self, name: str, size: int) -> None:
+        """Remove a file of `size` bytes that is not needed, and have its space back."""
+        os.unlink(name, dir_fd=self.fd)
+        self._space += size + _OVERHEAD
 
     def write_link(self, name: str, meta: FileMeta) -> None:
         """Write a symbolic link in the form that the mode gives it."""
@@ -99,7 +113,7 @@ class Staging:
             fd = os.open(name, _CREATE, 0o644, dir_fd=self.fd)
             try:
                 durable.write_all(fd, data)
-                self._finish(fd, meta, 0o644)
+                self._finish(fd, meta, 0o644, 0o644)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -120,8 +134,7 @@ class Staging:
             raise _explain(error) from error
 
     def _reserve(self, size: int) -> None:
-        # One inode and the tail of a block come with every object.
-        self._space -= size + 512
+        self._space -= size + _OVERHEAD
         if self._space < 0:
             raise NoSpace(
                 "the repository's file system would have less free space than its config asks "
@@ -146,8 +159,8 @@ class Staging:
             durable.write_all(fd, deflater.compress(chunk))
         durable.write_all(fd, deflater.flush())
 
-    def _finish(self, fd: int, meta: FileMeta, wanted: int, created_as: int | None = None) -> None:
-        mode = (wanted & 0o777 if created_as is None else created_as) & ~self._umask
+    def _finish(self, fd: int, meta: FileMeta, wanted: int, created: int) -> None:
+        mode = created & ~self._umask
         if self._mode == "bare":
             if (meta.uid, meta.gid) != (self._uid, self._gid):
                 os.fchown(fd, meta.uid, meta.gid)

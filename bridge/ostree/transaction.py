@@ -63,6 +63,10 @@ class Transaction:
             self._stack.close()
             raise
         self._stack.callback(self._staging.remove)
+        if not repo.writers:
+            repo.known.forget()
+        repo.writers.add(self)
+        self._stack.callback(repo.writers.discard, self)
         self._staged: dict[ObjectType, dict[str, int]] = {kind: {} for kind in ObjectType}
         self._refs: list[tuple[str, str]] = []
         self.stats = Stats()
@@ -95,7 +99,7 @@ class Transaction:
         """Store a regular file of `size` bytes that comes in chunks; return its checksum."""
         checksum, name = self._staging.write_stream(meta, size, chunks)
         if self._have(checksum, size):
-            os.unlink(name, dir_fd=self._staging.fd)
+            self._staging.discard(name, size)
         else:
             fd = self._staging.fd
             os.rename(name, f"{checksum}.file", src_dir_fd=fd, dst_dir_fd=fd)
@@ -112,9 +116,7 @@ class Transaction:
 
     def _have(self, checksum: str, size: int) -> bool:
         if checksum not in self._staged[ObjectType.FILE] and checksum not in self._repo.known:
-            if not self._repo.has_object(checksum, ObjectType.FILE):
-                return False
-            self._repo.known.add(checksum)
+            return False
         self.stats.reused_objects += 1
         self.stats.reused_bytes += size
         return True
@@ -173,7 +175,6 @@ class Transaction:
                         continue
                     stats.new_objects += 1
                     stats.new_bytes += size
-                    repo.known.add(checksum)
                 prefix = checksum[:2]
                 if prefix not in touched:
                     touched.add(prefix)
@@ -184,6 +185,8 @@ class Transaction:
                     src_dir_fd=staging,
                     dst_dir_fd=repo.fd,
                 )
+                if kind is ObjectType.FILE:
+                    repo.known.add(checksum)
             staged.clear()
         for prefix in sorted(touched):
             durable.sync_directory(f"objects/{prefix}", repo.fd)

@@ -265,6 +265,8 @@ def _parse(text: str) -> tuple[_Codec, str]:
     if text.startswith("ay"):
         return _Bytes(), text[2:]
     if text.startswith("a{"):
+        if text[2:3] not in _BASIC or text[2] == "v":
+            raise ValueError("dict entry whose key is not of a basic type")
         entry, rest = _members(text[2:], "}")
         if len(entry) != 2:
             raise ValueError("dict entry without exactly a key and a value")

@@ -12,8 +12,6 @@ from bridge.oci.layout import Archive, ImageLayout, Layout
 from bridge.oci.model import Descriptor, Index, Manifest, parse_document
 from bridge.oci.reference import ImageReference, Signature, Transport
 from bridge.ostree.repository import Repository
-from bridge.pull.download import Downloads
-from bridge.registry.client import Client
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
 
@@ -64,6 +62,10 @@ class _RegistrySource:
         repo: Repository,
         stack: ExitStack,
     ) -> None:
+        # A layout on disk needs none of this, and to import it costs more than to read one.
+        from bridge.pull.download import Downloads
+        from bridge.registry.client import Client
+
         self.meter = Meter()
         self._reference = reference.registry
         self._client = Client(network, self.meter)

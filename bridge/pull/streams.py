@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -10,8 +9,8 @@ from bridge.layer.compression import decompress
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import Descriptor, layer_compression
 
-_AHEAD = 8
-"""Chunks (of up to 1 MiB) that a stage may be ahead of the next one."""
+_AHEAD = 16
+"""Chunks (of about 256 KiB) that wait for the next stage at most; as many may be in its hands."""
 
 
 def tar_stream(blob: Iterable[bytes], layer: Descriptor, diff_id: Digest) -> Iterator[bytes]:
@@ -45,8 +44,10 @@ class ReadAhead:
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
-        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD)
-        self._stopped = threading.Event()
+        self._changed = threading.Condition()
+        self._ready: list[bytes] = []
+        self._ended = self._stopped = False
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._produce, name="read-ahead", daemon=True)
 
     def __enter__(self) -> Iterator[bytes]:
@@ -54,30 +55,38 @@ class ReadAhead:
         return self._consume()
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
         self._thread.join()
 
     def _produce(self) -> None:
-        last: BaseException | None = None
         try:
             for chunk in self._chunks:
-                if self._stopped.is_set():
-                    return
-                self._queue.put(chunk)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer whole
-            last = error
-        self._queue.put(last)
+                with self._changed:
+                    while len(self._ready) >= _AHEAD and not self._stopped:
+                        self._changed.wait()
+                    if self._stopped:
+                        return
+                    self._ready.append(chunk)
+                    self._changed.notify()
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
 
     def _consume(self) -> Iterator[bytes]:
         while True:
-            item = self._queue.get()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+            with self._changed:
+                while not self._ready and not self._ended:
+                    self._changed.wait()
+                # All that is there at once: the fewer times the threads meet, the better.
+                batch, self._ready = self._ready, []
+                self._changed.notify()
+            if not batch:
+                break
+            yield from batch
+        if self._error is not None:
+            raise self._error
