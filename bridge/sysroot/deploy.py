@@ -78,8 +78,7 @@ def deploy(
     returns, what boots next is what it was.
     """
     with sysroot.locked(), files.doing(f"deploying {commit}"):
-        sysroot.refuse_staged()
-        before = sysroot.load()
+        before = sysroot.load_to_change()
         name = check_stateroot(stateroot or _stateroot(before))
         add_stateroot(sysroot, name)
         cleanup(sysroot, before)

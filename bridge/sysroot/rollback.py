@@ -42,8 +42,7 @@ def rollback(sysroot: Sysroot, to: Deployment | None = None) -> RolledBack:
     sysroot's lock; raises `NotFound` when there is nothing to roll back to.
     """
     with sysroot.locked(), files.doing(f"rolling back {sysroot.path}"):
-        sysroot.refuse_staged()
-        state = sysroot.load()
+        state = sysroot.load_to_change()
         if to is None:
             target = rollback_deployment(state)
         else:

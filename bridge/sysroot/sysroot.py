@@ -140,16 +140,25 @@ class Sysroot:
         with files.directory(self.ostree_fd, "deploy") as fd:
             os.utime(fd)
 
-    def refuse_staged(self) -> None:
-        """Raise `BridgeError` when another tool has staged a deployment for the next boot.
+    def load_to_change(self) -> State:
+        """Read the boot order as `load`, to write another one; the lock is held.
 
-        Its directory is in no boot entry yet: writing the boot order now would delete it.
+        Raises `BridgeError` where that would lose a deployment in use: one that another tool has
+        staged for the next boot is in no boot entry yet, and neither is the running one when
+        /boot is not the file system that it was booted from.
         """
         if self.is_booted and _STAGED.exists():
             raise BridgeError(
                 "another tool has staged a deployment for the next boot; "
                 "reboot, or drop it with `ostree admin undeploy 0`, and try again"
             )
+        state = self.load()
+        if self.is_booted and state.booted is None:
+            raise BridgeError(
+                "the running deployment is in none of the entries in /boot/loader; "
+                "mount the /boot that it was booted from and try again"
+            )
+        return state
 
     def load(self) -> State:
         """Read the boot entries and what they point at.
