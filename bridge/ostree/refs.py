@@ -122,13 +122,14 @@ def _read(dir_fd: int, path: str) -> str | None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with open(fd, "rb") as file:
-        try:
-            text = file.read(256).decode("ascii").strip()
-        except IsADirectoryError:
-            return None
-        except ValueError:
-            text = "(not text)"
+    try:
+        text = os.read(fd, 256).decode("ascii").strip()
+    except IsADirectoryError:
+        return None
+    except UnicodeDecodeError:
+        text = "(not text)"
+    finally:
+        os.close(fd)
     try:
         return check_checksum(text)
     except DamagedRepository:
