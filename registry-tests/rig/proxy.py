@@ -26,6 +26,14 @@ class Exchange:
     body_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a body on its way: cut off after so many bytes, or one byte changed."""
+
+    cut_after: int | None = None
+    change_at: int | None = None
+
+
 class CountingProxy:
     """A proxy that runs: an address for clients, and a log of what went through it.
 
@@ -37,6 +45,7 @@ class CountingProxy:
         self.upstream_port = upstream_port
         self._lock = threading.Lock()
         self._log: list[Exchange] = []
+        self._faults: list[tuple[str, Fault]] = []
 
     @property
     def host(self) -> str:
@@ -62,6 +71,28 @@ class CountingProxy:
         """Forgets what was counted so far."""
         with self._lock:
             self._log.clear()
+
+    def spoil(self, part: str, *faults: Fault) -> None:
+        """The next GETs with `part` in their path fare as `faults` say, one after the other."""
+        with self._lock:
+            self._faults += [(part, fault) for fault in faults]
+
+    def fault(self, exchange: Exchange) -> Fault:
+        """What is to happen to the answer of `exchange`: each fault happens once."""
+        with self._lock:
+            for entry in self._faults:
+                if exchange.method == "GET" and entry[0] in exchange.path:
+                    self._faults.remove(entry)
+                    return entry[1]
+        return Fault()
+
+    def fetched(self, digest: str) -> int:
+        """How many times the blob `digest` was asked for."""
+        return sum(digest in each.path and each.method == "GET" for each in self.log)
+
+    @property
+    def blob_requests(self) -> int:
+        return sum("/blobs/" in exchange.path for exchange in self.log)
 
     def add(self, exchange: Exchange) -> Exchange:
         with self._lock:
@@ -198,11 +229,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _copy_body(
         self, answer: http.client.HTTPResponse, chunked: bool, exchange: Exchange
     ) -> bool:
-        """Sends the body on. False if the upstream broke off: the client's body is short too."""
+        """Sends the body on. False if it broke off: the client's body is short, too."""
+        fault = self.server.proxy.fault(exchange)
         try:
             while block := answer.read1(_BLOCK):
+                block, cut = _spoil(block, exchange.body_bytes, fault)
                 data = b"%x\r\n%b\r\n" % (len(block), block) if chunked else block
                 self._send(data, len(block), exchange)
+                if cut:
+                    self._drop_upstream()
+                    return False
         except (OSError, http.client.HTTPException):
             return False
         if chunked:
@@ -225,3 +261,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def _spoil(block: bytes, offset: int, fault: Fault) -> tuple[bytes, bool]:
+    """`block`, which lies at `offset` of the body, as the fault leaves it; whether it is the last."""
+    if fault.change_at is not None and offset <= fault.change_at < offset + len(block):
+        place = fault.change_at - offset
+        block = block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]
+    if fault.cut_after is not None and offset + len(block) >= fault.cut_after:
+        return block[: fault.cut_after - offset], True
+    return block, False

@@ -1,0 +1,75 @@
+"""Small images made in a moment: good ones, and ones that are wrong in one thing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rig.twopkg import write_image
+from tools.images import layout as oci
+from tools.images.layout import Layout
+
+CONFIG = "application/vnd.oci.image.config.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def small(path: Path, tag: str = "v1", version: str = "1") -> Layout:
+    """A bootable-looking image in the new layout `path`; versions share their first layer."""
+    stable = {
+        "usr/lib/modules/6.1.0/vmlinuz": _noise("vmlinuz", 600_000),
+        "usr/lib/modules/6.1.0/initramfs.img": _noise("initramfs", 600_000),
+        "etc/hosts": b"127.0.0.1 localhost\n",
+    }
+    moving = {
+        "usr/lib/os-release": f'ID=test\nVERSION_ID={version}\nPRETTY_NAME="Test"\n'.encode(),
+        "usr/share/data": _noise(f"data {version}", 2_500_000),
+        "etc/release": f"{version}\n".encode(),
+    }
+    return write_image(path, tag, [stable, moving, {"usr/bin/app": b"#!/bin/sh\n"}])
+
+
+def altered(
+    source: Layout,
+    target: Path,
+    *,
+    config: Callable[[dict[str, Any]], None] = lambda config: None,
+    manifest: Callable[[dict[str, Any]], None] = lambda manifest: None,
+) -> Layout:
+    """`source` at `target`, after the functions had their way with its documents."""
+    shutil.copytree(source.path, target, copy_function=os.link)
+    (target / "index.json").unlink()
+    document = source.config
+    config(document)
+    changed: dict[str, Any] = json.loads(json.dumps(source.manifest))
+    changed["config"] = oci.add_blob(target, json.dumps(document).encode(), CONFIG)
+    manifest(changed)
+    (target / "oci-layout").unlink()
+    return oci.write(target, source.tag, changed)
+
+
+def wrong_diff_id(source: Layout, target: Path) -> Layout:
+    """An image whose config gives its second layer the first one's DiffID, with a digit changed."""
+
+    def change(config: dict[str, Any]) -> None:
+        right = config["rootfs"]["diff_ids"][1]
+        config["rootfs"]["diff_ids"][1] = right[:-1] + ("0" if right[-1] != "0" else "1")
+
+    return altered(source, target, config=change)
+
+
+def other_platform(source: Layout, target: Path) -> Layout:
+    """The image as one for a machine that is not this one's kind."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["architecture"] = "s390x"
+
+    return altered(source, target, config=change)
+
+
+def _noise(seed: str, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
