@@ -156,6 +156,9 @@ def as_user() -> Iterator[Callable[[Callable[[Path], Any]], Any]]:
     os.chown(top, user, user if ROOT else -1)
 
     def call(work: Callable[[Path], Any]) -> Any:
+        # That user may not be able to read the interpreter's modules: have them all loaded.
+        with tempfile.TemporaryDirectory() as elsewhere:
+            work(Path(elsewhere))
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
@@ -165,6 +168,7 @@ def as_user() -> Iterator[Callable[[Callable[[Path], Any]], Any]]:
                     os.setgroups([])
                     os.setresgid(user, user, user)
                     os.setresuid(user, user, user)
+                    assert os.geteuid() != 0
                 answer = work(top)
             except BaseException as error:  # noqa: BLE001 - told to the parent, whatever it is
                 answer = repr(error)

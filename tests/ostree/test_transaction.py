@@ -82,7 +82,6 @@ def test_a_user_without_rights_can_fill_a_bare_user_repository(
     def work(top: Path) -> list[str]:
         with Repository.create(top / "repo", "bare-user") as repo:
             store_all(repo)
-            assert os.geteuid() != 0
             return [str(fault) for fault in fsck.fsck(repo).faults]
 
     assert as_user(work) == []
