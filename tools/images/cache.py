@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +48,14 @@ def scratch(parent: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    # The top of a deployment is immutable, and what cannot be emptied cannot be removed.
+    for deployment in path.glob("*/ostree/deploy/*/deploy/*/"):
+        subprocess.run(["chattr", "-i", deployment], check=False, stderr=subprocess.DEVNULL)
+    shutil.rmtree(path)
 
 
 @contextmanager

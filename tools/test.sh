@@ -1,0 +1,15 @@
+#!/bin/sh
+# All tests: lint, types, the fast tests, and those against real registries and real peers.
+# Run as root on Debian; installs what it needs. Arguments go to pytest.
+set -eu
+cd "$(dirname "$0")/.."
+. tools/setup.sh
+need_packages python3 python3-venv mmdebstrap buildah skopeo umoci docker-registry ostree zstd \
+    crun podman apache2-utils acl attr netavark uidmap
+need_environment test,dev
+python=.venv/bin/python
+$python -m ruff check .
+$python -m ruff format --check .
+$python -m mypy
+$python -m pytest tests "$@"
+$python -m pytest registry-tests "$@"
