@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from types import TracebackType
 
+from bridge.errors import BridgeError, MalformedImage, VerificationFailed
 from bridge.layer.compression import decompress
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import Descriptor, layer_compression
@@ -17,14 +20,24 @@ def tar_stream(blob: Iterable[bytes], layer: Descriptor, diff_id: Digest) -> Ite
     """Return a whole blob's tar stream; it raises at its end, at the latest, if it is not right.
 
     Blob digest and size, the compression's own checks, and the DiffID: `VerificationFailed` or
-    `MalformedImage`.
+    `MalformedImage`, the former where both are true.
     """
     chunks = verified(blob, Verifier(f"layer {layer.digest}", layer.digest, layer.size))
     compression = layer_compression(layer.media_type)
-    chunks = decompress(chunks, compression)
+    chunks = _decompressed(chunks, compression)
     if compression == "none" and layer.digest == diff_id:
         return chunks  # the same bytes under the same digest: hashed once
     return verified(chunks, Verifier(f"layer {layer.digest}: its DiffID", diff_id))
+
+
+def _decompressed(blob: Iterator[bytes], compression: str) -> Iterator[bytes]:
+    try:
+        yield from decompress(blob, compression)
+    except MalformedImage:
+        # Is that what was published, or was it damaged since? The digest of all of it tells.
+        for _ in blob:
+            pass
+        raise
 
 
 def verified(chunks: Iterable[bytes], verifier: Verifier) -> Iterator[bytes]:
@@ -39,7 +52,8 @@ class ReadAhead:
     """Iterates over chunks that a thread of its own produces, a bounded number ahead.
 
     An exception of the producer is raised where the chunks end. Use it as a context manager: the
-    thread has ended when the block has.
+    thread has ended when the block has. A `MalformedImage` of the consumer's gives way to a
+    `VerificationFailed` that the chunks end with: damaged bytes mean nothing.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -54,11 +68,22 @@ class ReadAhead:
         self._thread.start()
         return self._consume()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, MalformedImage):
+            with suppress(BridgeError):
+                for _ in self._consume():
+                    pass
         with self._changed:
             self._stopped = True
             self._changed.notify()
         self._thread.join()
+        if isinstance(error, MalformedImage) and isinstance(self._error, VerificationFailed):
+            raise self._error
 
     def _produce(self) -> None:
         try:

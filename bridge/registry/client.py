@@ -193,14 +193,17 @@ class Client:
                         if fresh:
                             yield fresh
                 return
-            except Interrupted:
+            except Interrupted as error:
                 if done >= descriptor.size > 0:
                     return
                 if done - kept >= limits.RESUME_PROGRESS:
                     backoff = self._transport.backoff()
                 kept = done
                 if not self._transport.wait(backoff, counted):
-                    raise
+                    raise NetworkError(
+                        f"blob {descriptor.digest} of {ref.name}, {done} of {descriptor.size} "
+                        f"bytes: {error} ({backoff.tries} tries)"
+                    ) from None
 
     def read_blob(
         self,

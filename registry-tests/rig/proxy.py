@@ -264,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _spoil(block: bytes, offset: int, fault: Fault) -> tuple[bytes, bool]:
-    """`block`, which lies at `offset` of the body, as the fault leaves it; whether it is the last."""
+    """`block`, at `offset` of the body, as the fault leaves it; whether nothing follows it."""
     if fault.change_at is not None and offset <= fault.change_at < offset + len(block):
         place = fault.change_at - offset
         block = block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]

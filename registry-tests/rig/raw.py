@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import requests
+
 from rig.registry import Registry
 from tools.images.layout import Layout
 

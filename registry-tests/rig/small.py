@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from typing import Any
 from rig.twopkg import write_image
 from tools.images import layout as oci
 from tools.images.layout import Layout
+from tools.images.spec import FORMATS
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -46,14 +48,31 @@ def altered(
     document = source.config
     config(document)
     changed: dict[str, Any] = json.loads(json.dumps(source.manifest))
-    changed["config"] = oci.add_blob(target, json.dumps(document).encode(), CONFIG)
+    if document != source.config:
+        changed["config"] = oci.add_blob(target, json.dumps(document).encode(), CONFIG)
     manifest(changed)
     (target / "oci-layout").unlink()
     return oci.write(target, source.tag, changed)
 
 
+def plain(source: Layout, target: Path) -> Layout:
+    """The image, whose layers are gzip, with the same layers uncompressed."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["layers"] = [
+            oci.add_blob(
+                target,
+                gzip.decompress(source.blob(layer["digest"]).read_bytes()),
+                FORMATS["plain"],
+            )
+            for layer in source.layers
+        ]
+
+    return altered(source, target, manifest=change)
+
+
 def wrong_diff_id(source: Layout, target: Path) -> Layout:
-    """An image whose config gives its second layer the first one's DiffID, with a digit changed."""
+    """An image whose config has one digit wrong in its second layer's DiffID."""
 
     def change(config: dict[str, Any]) -> None:
         right = config["rootfs"]["diff_ids"][1]
