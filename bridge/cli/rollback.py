@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     from bridge.sysroot.rollback import rollback
     from bridge.sysroot.sysroot import Sysroot
 
-    with Sysroot.open(options.sysroot) as sysroot:
+    with Sysroot.open(options.sysroot, writable=True) as sysroot:
         done = rollback(sysroot)
     first = done.deployment
     if options.json:

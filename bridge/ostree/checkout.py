@@ -51,7 +51,7 @@ def checkout_tree(
 ) -> None:
     """Make the new directory `name` in `parent_fd` what a dirtree and a dirmeta say."""
     try:
-        _Checkout(repo, hardlink and repo.mode == "bare").directory(tree, meta, parent_fd, name)
+        _Checkout(repo, hardlink).directory(tree, meta, parent_fd, name)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMLINK):
             raise NoSpace(f"no room to check out {name}: {error.strerror}") from error
@@ -61,7 +61,8 @@ def checkout_tree(
 class _Checkout:
     def __init__(self, repo: Repository, hardlink: bool) -> None:
         self._repo = repo
-        self._hardlink = hardlink
+        self._hardlink = hardlink and repo.mode == "bare"
+        self._undated = hardlink  # copies that were asked for are somebody's own, and new
         self._root = os.geteuid() == 0
         self._now = time.time_ns()
         self._metas: dict[str, DirMeta] = {}
@@ -137,4 +138,5 @@ class _Checkout:
         else:
             mode &= 0o777
         os.fchmod(fd, mode)
-        os.utime(fd, ns=(self._now, 0))
+        if self._undated:
+            os.utime(fd, ns=(self._now, 0))

@@ -1,7 +1,7 @@
 """Deployments: what turns a commit of the sysroot's repository into something that boots.
 
-This floor knows the repository below it and nothing of layers: it is handed a commit and the
-text of an origin. The layout on disk is libostree's, so that `ostree admin` and bootc can take
+All but `update` know nothing of images: they are handed a commit and the text of an origin.
+`update` has an image pulled and hands on its commit. The layout on disk is libostree's, so that `ostree admin` and bootc can take
 over a machine at any time, and hand it back:
 
     boot/loader -> loader.1                       the live boot entries: boot/loader.1/entries/*

@@ -12,9 +12,10 @@ from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
 from bridge.ostree import refs
 from bridge.pull import images
+from bridge.pull.plan import Mode, plan
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.pull import pull, resolve
-from bridge.pull.refnames import image_ref, layer_ref
+from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferReport
 from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
@@ -77,7 +78,7 @@ def upgrade(
 ) -> TransferReport:
     """Bring the newest state of the tracked image to the next boot of the sysroot at `path`."""
     progress = progress or Progress()
-    with Sysroot.open(path) as sysroot:
+    with Sysroot.open(path, writable=True) as sysroot:
         return _update(sysroot, tracked(sysroot), network, progress, retain=False)
 
 
@@ -102,9 +103,9 @@ def check(path: str | Path, *, network: NetworkOptions) -> Check:
             available=found.manifest.digest,
             version=found.config.labels.get("org.opencontainers.image.version"),
             layers=tuple(
-                layer
-                for layer in found.manifest.layers
-                if refs.resolve(sysroot.repo, layer_ref(layer.digest)) is None
+                each.layer
+                for each in plan(sysroot.repo, found.manifest, found.config)
+                if each.mode is Mode.WHOLE
             ),
             image_bytes=found.manifest.image_bytes,
         )
@@ -136,7 +137,11 @@ def _update(
         )
         if not retain and done.removed:
             progress.stage(Stage.PRUNING)
-            _forget(sysroot, done.removed)
+            try:
+                _forget(sysroot, done.removed)
+            except BridgeError as error:
+                # The deployment stands; what is left over goes with a later prune.
+                progress.message(f"warning: nothing was pruned: {error}")
     report.seconds.deploy = time.monotonic() - started
     report.seconds.total += report.seconds.deploy
     return report
