@@ -1,0 +1,100 @@
+"""`python3 tools/bench`: what imports and pulls cost, as ratios to ostree and podman in one run.
+
+Both sides do the same work in turn, several times, each time from nothing on the same file
+system, the source in the page cache. Printed are the medians. Needs root, and the images of
+tools/images (built first if the cache lacks them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT)
+sys.path.insert(1, str(ROOT / "registry-tests"))
+
+from tools.bench import contest  # noqa: E402
+from tools.bench.contest import MB, Outcome  # noqa: E402
+
+PARTS = {"import": contest.cold_import, "pull": contest.cold_pull}
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    if os.geteuid() != 0:
+        return _fail("the benchmark needs root, for files with their real owners")
+    if missing := contest.check_programs():
+        return _fail(f"missing: {', '.join(missing)}; tools/setup.sh installs them")
+    outcomes: list[Outcome] = []
+    try:
+        for part in options.parts or PARTS:
+            for outcome in PARTS[part](options.image, options.version, options.runs):
+                print(_table(outcome), file=sys.stderr if options.json else sys.stdout, flush=True)
+                outcomes.append(outcome)
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip()
+        return _fail(f"{error.cmd[0]} ended with {error.returncode}: {said}")
+    met = all(verdict.met for outcome in outcomes for verdict in outcome.verdicts)
+    if options.json:
+        document = {
+            "apiVersion": "bootc-py/v1",
+            "kind": "Benchmark",
+            "machine": {"cpus": os.cpu_count(), "kernel": platform.release()},
+            "contests": [outcome.to_json() for outcome in outcomes],
+            "met": met,
+        }
+        print(json.dumps(document, indent=2))
+    return 1 if options.check and not met else 0
+
+
+def _table(outcome: Outcome) -> str:
+    lines = [f"{outcome.title} (median of {outcome.runs})"]
+    lines.append(f"  {'':9}{'user s':>9}{'system s':>10}{'wall s':>9}{'peak MB':>9}")
+    for name, cost in (("bootc-py", outcome.ours), (outcome.other, outcome.theirs)):
+        lines.append(
+            f"  {name:9}{cost.user:9.2f}{cost.system:10.2f}{cost.wall:9.2f}{cost.peak / MB:9.0f}"
+        )
+    ours, theirs = outcome.ours, outcome.theirs
+    lines.append(
+        f"  {'ratio':9}{ours.user / theirs.user:9.2f}{ours.system / theirs.system:10.2f}"
+        f"{ours.wall / theirs.wall:9.2f}{ours.peak / theirs.peak:9.2f}"
+    )
+    for verdict in outcome.verdicts:
+        target, value = verdict.target, verdict.value
+        words = (
+            f"{value:.2f} x (at most {target.limit:.2f})"
+            if target.relative
+            else f"{value / MB:.0f} MB (at most {target.limit / MB:.0f})"
+        )
+        lines.append(f"  {target.figure}: {words}: {'met' if verdict.met else 'MISSED'}")
+    return "\n".join(lines) + "\n"
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 tools/bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="import, pull (default: both)")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each side (3)")
+    parser.add_argument("--image", default="server", choices=("base", "server"))
+    parser.add_argument("--version", default="v1", choices=("v1", "v2"))
+    parser.add_argument("--json", action="store_true", help="a JSON document on stdout")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
