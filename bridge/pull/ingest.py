@@ -18,13 +18,13 @@ from bridge.ostree.objects import DirMeta, FileMeta, Xattrs
 from bridge.ostree.transaction import Transaction
 from bridge.ostree.tree import Tree
 from bridge.pull.layer import Dropped, Layer
+from bridge.pull.paths import OPAQUE, WHITEOUT, components, join, mapped, store_path, walk
 
-WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
 IMPLIED_META = DirMeta(0, 0, 0o40755)
 """What a directory is that no layer has an entry for."""
 
 _API_DIRECTORIES = frozenset({"dev", "proc", "run", "sys", "tmp"})
+_MOUNT_POINTS = (EntryType.DIRECTORY, EntryType.SYMLINK)
 _FOREIGN_XATTRS = (b"trusted.overlay.", b"user.overlay.", b"user.ostreemeta", b"security.selinux")
 """Attributes that mean something to a store or to the host's policy, not to the image."""
 
@@ -40,27 +40,6 @@ def ingest(chunks: Iterable[bytes], transaction: Transaction) -> Layer:
         builder.add(entry)
     reader.drain()
     return builder.layer
-
-
-def store_path(path: str) -> str:
-    """Return a path of the image as it stands in the store: relative, `etc` as `usr/etc`.
-
-    `MalformedImage` for one that leaves the image or is too long. The root is "".
-    """
-    return "/".join(_mapped(_components(path)))
-
-
-def _components(path: str) -> list[str]:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise MalformedImage(f"path {path!r:.300} has a '..'")
-    if len(path) > limits.PATH_MAX or len(parts) > limits.DEPTH_MAX:
-        raise MalformedImage(f"path {path!r:.100} is too long or too deep")
-    return parts
-
-
-def _mapped(parts: list[str]) -> list[str]:
-    return ["usr", *parts] if parts and parts[0] in ("etc", WHITEOUT + "etc") else parts
 
 
 class _Builder:
@@ -80,7 +59,7 @@ class _Builder:
         if place is None:
             return
         parent, below, name = place
-        path = f"{below}/{name}" if below else name
+        path = join(below, name)
         kind = entry.type
         if name.startswith(WHITEOUT):
             self._whiteout(parent, path, name, entry)
@@ -102,62 +81,43 @@ class _Builder:
         raw_parent, _, name = entry.path.rstrip("/").rpartition("/")
         if raw_parent in self._parents and name not in ("", ".", ".."):
             return *self._parents[raw_parent], name
-        parts = _components(entry.path)
+        parts = components(entry.path)
         if not parts:
             self._set_root(entry)
             return None
-        *way, name = _mapped(parts)
-        if parts[0] in _API_DIRECTORIES and (way or entry.type is not EntryType.DIRECTORY):
-            self._drop("/".join(parts), "in a directory that is mounted over")
+        *way, name = mapped(parts)
+        # The directory itself, or a link in its place, is what is mounted over.
+        if parts[0] in _API_DIRECTORIES and (way or entry.type not in _MOUNT_POINTS):
+            self._drop(join("/".join(way), name), "in a directory that is mounted over")
             return None
         if any(part.startswith(".wh..wh.") for part in way):
-            self._drop("/".join(parts), "AUFS metadata")
+            self._drop(join("/".join(way), name), "AUFS metadata")
             return None
-        parent, below = self._directory(way)
+        parent, below = walk(self._root, way, self._targets.get, self._imply)
+        assert parent is not None
         if len(parts) > 1:  # the root's entries may be mapped, so they always take the long way
             self._parents[raw_parent] = parent, below
         return parent, below, name
 
-    def _directory(self, way: list[str]) -> tuple[Tree, str]:
-        """Return the directory at `way` and where it really is: made if this layer has none,
-        and reached through this layer's own symbolic links."""
-        here, at = self._root, ""
-        todo = way[::-1]
-        hops = 0
-        while todo:
-            name = todo.pop()
-            if name == "..":
-                at = at.rpartition("/")[0]
-                found = self._root.find(at) if at else self._root
-                assert isinstance(found, Tree)
-                here = found
-                continue
-            below = here.dirs.get(name)
-            if below is None and (link := here.files.get(name)) is not None:
-                hops += 1
-                target = self._targets.get(link)
-                if target is None or hops > limits.LINK_HOPS_MAX:
-                    raise MalformedImage(
-                        f"{'/'.join(way)!r:.300} leads through something that is no directory"
-                    )
-                if target.startswith("/"):
-                    here, at = self._root, ""
-                todo += _link_parts(target)[::-1]
-                continue
-            at = f"{at}/{name}" if at else name
-            if below is None:
-                below = Tree(self._implied_meta)
-                here.set_dir(name, below)
-                self.layer.implied.add(at)
-            here = below
-        return here, at
+    def _imply(self, path: str) -> Tree:
+        """Return a directory for a path that so far nothing in this layer has an entry for."""
+        if path in self.layer.links:
+            raise MalformedImage(f"{path!r:.300} is a hard link and cannot have anything below it")
+        self.layer.implied.add(path)
+        return Tree(self._implied_meta)
 
     def _put(self, parent: Tree, path: str, name: str, checksum: str) -> None:
-        if name in parent.dirs:
-            self._forget_below(path)
+        self._replace(parent, path, name)
         if self.layer.links:
             self.layer.links.pop(path, None)
         parent.set_file(name, checksum)
+
+    def _replace(self, parent: Tree, path: str, name: str) -> None:
+        """Void what was known of the ways through something that is going to be replaced."""
+        if name in parent.dirs:
+            self._forget_below(path)
+        elif name in parent.files:
+            self._parents.clear()  # it may be a link that some of them lead through
 
     def _put_directory(self, parent: Tree, path: str, name: str, entry: Entry) -> None:
         meta = self._dir_meta(entry)
@@ -166,8 +126,7 @@ class _Builder:
             found.meta = meta
             self.layer.implied.discard(path)
             return
-        if name in parent.files:
-            self._parents.clear()
+        self._replace(parent, path, name)
         self.layer.links.pop(path, None)
         parent.set_dir(name, Tree(meta))
 
@@ -225,8 +184,8 @@ class _Builder:
         return checksum
 
     def _hardlink(self, parent: Tree, path: str, name: str, entry: Entry) -> None:
-        way = _mapped(_components(entry.target))
-        if not way or "/".join(way) == path:
+        way = mapped(components(entry.target))
+        if not way or "/".join(way) == path or way[-1].startswith(WHITEOUT):
             raise MalformedImage(f"hard link {path!r:.300} to {entry.target!r:.300}")
         found, target = self._lookup(way)
         if isinstance(found, Tree):
@@ -236,26 +195,24 @@ class _Builder:
             return
         # A lower layer's file, or none: the merge will know. Links to such links go straight.
         target = self.layer.links.get(target, target)
+        self._replace(parent, path, name)
         parent.remove(name)
-        self._forget_below(path)
         self.layer.links[path] = target
 
     def _lookup(self, way: list[str]) -> tuple[Tree | str | None, str]:
         """Return what this layer has at `way`, and the path it looked at."""
-        target = "/".join(way)
-        found = self._root.find(target)
-        if found is None and self._targets:
-            parent, below = self._directory(way[:-1])
-            target = f"{below}/{way[-1]}" if below else way[-1]
-            found = parent.dirs.get(way[-1]) or parent.files.get(way[-1])
-        return found, target
+        *parents, name = way
+        parent, below = walk(self._root, parents, self._targets.get, None)
+        if parent is None:
+            return None, join(below, name)
+        return parent.dirs.get(name) or parent.files.get(name), join(below, name)
 
     def _dir_meta(self, entry: Entry) -> str:
-        key = (entry.uid, entry.gid, entry.mode, entry.xattrs)
+        key = (entry.uid, entry.gid, entry.mode, self._own_xattrs(entry))
         checksum = self._dir_metas.get(key)
         if checksum is None:
             mode = stat.S_IFDIR | entry.mode
-            meta = DirMeta(entry.uid, entry.gid, mode, self._own_xattrs(entry))
+            meta = DirMeta(entry.uid, entry.gid, mode, key[3])
             checksum = self._dir_metas[key] = self._transaction.write_dirmeta(meta)
         return checksum
 
@@ -269,8 +226,3 @@ class _Builder:
             else:
                 kept.append((name, value))
         return tuple(kept)
-
-
-def _link_parts(target: str) -> list[str]:
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    return _mapped(parts) if target.startswith("/") else parts

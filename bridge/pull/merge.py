@@ -9,12 +9,11 @@ directory that the link leads to, inside of the image (as containerd and umoci r
 
 from __future__ import annotations
 
-from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
-from bridge.pull.ingest import OPAQUE, WHITEOUT, store_path
 from bridge.pull.layer import Layer
+from bridge.pull.paths import OPAQUE, WHITEOUT, join, walk
 
 _OVERRIDDEN_BY_RUNTIMES = ("hostname", "resolv.conf")
 """Files below /etc that container builds leave behind empty; ostree-ext drops these too."""
@@ -37,47 +36,53 @@ class Merge:
         special = _ancestors(layer.whiteouts | layer.implied)
         if "" not in layer.implied:
             self.tree.meta = layer.tree.meta
-        self._apply(self.tree, layer.tree, "", layer, special)
+        self._apply((self.tree, ""), layer.tree, "", layer, special)
         for path, checksum in links:
             parent_path, _, name = path.rpartition("/")
-            self._make(parent_path).set_file(name, checksum)
+            self._make(parent_path)[0].set_file(name, checksum)
 
     def finish(self) -> None:
         """Do what holds for the image as a whole."""
         for name in _OVERRIDDEN_BY_RUNTIMES:
             checksum = self.tree.find(f"usr/etc/{name}")
             if isinstance(checksum, str) and self._is_empty(checksum):
-                self._make("usr/etc").remove(name)
+                self._make("usr/etc")[0].remove(name)
 
-    def _apply(self, to: Tree, top: Tree, at: str, layer: Layer, special: set[str]) -> None:
+    def _apply(
+        self, place: tuple[Tree, str], top: Tree, at: str, layer: Layer, special: set[str]
+    ) -> None:
+        """Put `top`, which is at `at` in its layer, on the directory `place`, which may have
+        another path in the image: a link's target."""
+        to, real = place
         if OPAQUE in top.files:
-            _hide_all(to, at)
+            _hide_all(to, real)
         for name in top.files:
             if name.startswith(WHITEOUT) and name != OPAQUE:
-                _hide(to, at, name[len(WHITEOUT) :])
+                _hide(to, real, name[len(WHITEOUT) :])
         for name, checksum in top.files.items():
             if not name.startswith(WHITEOUT):
                 to.set_file(name, checksum)
         for name, below in top.dirs.items():
-            path = f"{at}/{name}" if at else name
+            path = join(at, name)
             lower = to.dirs.get(name)
             if lower is None and path not in special:
                 # Nothing below it is of any consequence: the whole directory moves over.
                 to.set_dir(name, below)
                 continue
+            below_place = join(real, name)
             implied = path in layer.implied
             if lower is None and implied and self._is_link(to, name):
-                lower = self._make(path)
+                lower, below_place = self._make(below_place)
             if lower is None:
                 lower = Tree(below.meta)
                 to.set_dir(name, lower)
             elif not implied:
                 lower.meta = below.meta
-            self._apply(lower, below, path, layer, special)
+            self._apply((lower, below_place), below, path, layer, special)
 
     def _link_object(self, path: str, target: str) -> str:
         parent_path, _, name = target.rpartition("/")
-        parent = self._directory(parent_path, make=False)
+        parent, _ = walk(self.tree, _parts(parent_path), self._target, None)
         found = parent.files.get(name) if parent is not None else None
         if found is None:
             raise MalformedImage(
@@ -88,37 +93,13 @@ class Merge:
 
     # -- symbolic links --------------------------------------------------------------------
 
-    def _directory(self, path: str, *, make: bool) -> Tree | None:
-        """Return the directory at `path`, through links; one that is not there is made, or None."""
-        here, at = self.tree, ""
-        todo = path.split("/")[::-1] if path else []
-        hops = 0
-        while todo:
-            name = todo.pop()
-            below = here.dirs.get(name)
-            if below is None:
-                link = here.files.get(name)
-                target = self._target(link) if link else None
-                if target is not None:
-                    hops += 1
-                    if hops > limits.LINK_HOPS_MAX:
-                        raise MalformedImage(f"{path!r:.300}: too many symbolic links")
-                    todo += _resolve(at, target)[::-1]
-                    here, at = self.tree, ""
-                    continue
-                if not make:
-                    return None
-                if link is not None:
-                    raise MalformedImage(f"{path!r:.300} leads through a regular file")
-                below = Tree(self._implied_meta)
-                here.set_dir(name, below)
-            here, at = below, f"{at}/{name}" if at else name
-        return here
-
-    def _make(self, path: str) -> Tree:
-        found = self._directory(path, make=True)
+    def _make(self, path: str) -> tuple[Tree, str]:
+        """Return the directory that `path` leads to, made if it is not there, and its own path."""
+        found, real = walk(
+            self.tree, _parts(path), self._target, lambda _: Tree(self._implied_meta)
+        )
         assert found is not None
-        return found
+        return found, real
 
     def _is_link(self, tree: Tree, name: str) -> bool:
         checksum = tree.files.get(name)
@@ -138,16 +119,7 @@ class Merge:
             return not payload.read(1)
 
 
-def _resolve(at: str, target: str) -> list[str]:
-    """Return the store's path that a link in the directory `at` leads to."""
-    parts = [] if target.startswith("/") or not at else at.split("/")
-    for part in target.split("/"):
-        if part == "..":
-            # Above the root is the root, in an image as anywhere.
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    path = store_path("/".join(parts))
+def _parts(path: str) -> list[str]:
     return path.split("/") if path else []
 
 

@@ -1,0 +1,203 @@
+"""Random layers, merged, against a model that applies image-spec `layer.md` to nested dicts."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.images import Member, directory, file, hardlink, opaque, symlink, whiteout
+from support.merging import merged
+from support.trees import nodes
+
+from bridge.errors import MalformedImage
+from bridge.ostree.objects import DirMeta
+from bridge.ostree.repository import Repository
+
+# -- the model -------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    pass
+
+
+@dataclass
+class Dir:
+    mode: int = 0o755
+    entry: bool = False
+    """Whether the layer has an entry for it, or just passes through."""
+    opaque: bool = False
+    hidden: set[str] = field(default_factory=set)
+    below: dict[str, Node] = field(default_factory=dict)
+
+
+@dataclass
+class Leaf:
+    text: str
+
+
+Node = Dir | Leaf
+
+
+def enter(root: Dir, parts: list[str], lower: Dir | None = None) -> Dir:
+    """Return the directory at `parts`, through links, made where there is none."""
+    path: list[Dir] = [root]
+    todo = parts[::-1]
+    for _ in range(200):
+        if not todo:
+            return path[-1]
+        name = todo.pop()
+        if name == "..":
+            path = path[:-1] or [root]
+            continue
+        here = path[-1].below.setdefault(name, Dir())
+        if isinstance(here, Dir):
+            path.append(here)
+        elif here.text.startswith("-> "):
+            target = here.text[3:]
+            if target.startswith("/"):
+                path = [root]
+            todo += [part for part in target.split("/")[::-1] if part]
+        else:
+            raise Refused(f"{name} is a file")
+    raise Refused("loop")
+
+
+def literal(root: Dir, parts: list[str]) -> Node | None:
+    here: Node | None = root
+    for name in parts:
+        here = here.below.get(name) if isinstance(here, Dir) else None
+    return here
+
+
+def read_layer(members: list[Member], lower: Dir) -> Dir:
+    """Apply a layer's entries, one after the other, to an empty directory."""
+    root = Dir()
+    for member in members:
+        *way, name = member.path.split("/")
+        parent = enter(root, way)
+        if name == ".wh..wh..opq":
+            parent.opaque = True
+        elif name.startswith(".wh."):
+            parent.hidden.add(name[4:])
+        elif member.kind == b"5":
+            made = parent.below.get(name)
+            if not isinstance(made, Dir):
+                made = parent.below[name] = Dir()
+            made.mode, made.entry = member.mode, True
+        elif member.kind == b"2":
+            parent.below[name] = Leaf(f"-> {member.target}")
+        elif member.kind == b"1":
+            if member.target == member.path:
+                raise Refused("to itself")
+            parts = member.target.split("/")
+            found = literal(root, parts) or literal(lower, parts)
+            if isinstance(literal(root, parts), Dir) or not isinstance(found, Leaf):
+                raise Refused("no such file")
+            parent.below[name] = found
+        else:
+            parent.below[name] = Leaf(member.data.decode())
+    return root
+
+
+def put_on(lower: Dir, upper: Dir, root: Dir) -> None:
+    if upper.opaque:
+        lower.below.clear()
+    for name in upper.hidden:
+        lower.below.pop(name, None)
+    leaves = {name: node for name, node in upper.below.items() if isinstance(node, Leaf)}
+    lower.below |= leaves
+    for name, node in upper.below.items():
+        if isinstance(node, Leaf):
+            continue
+        there = lower.below.get(name)
+        if isinstance(there, Leaf) and there.text.startswith("-> ") and not node.entry:
+            there = enter(root, [name])  # links are made at the root only, below
+        if not isinstance(there, Dir):
+            there = lower.below[name] = Dir(node.mode)
+        elif node.entry:
+            there.mode = node.mode
+        put_on(there, node, root)
+
+
+def model(layers: list[list[Member]]) -> dict[str, str]:
+    root = Dir()
+    for members in layers:
+        layer = read_layer(members, copy.deepcopy(root))
+        put_on(root, layer, root)
+    shown: dict[str, str] = {}
+
+    def show(node: Dir, at: str) -> None:
+        for name, each in node.below.items():
+            shown[at + name] = each.text if isinstance(each, Leaf) else f"dir {each.mode:o}"
+            if isinstance(each, Dir):
+                show(each, f"{at}{name}/")
+
+    show(root, "")
+    return shown
+
+
+# -- random layers ---------------------------------------------------------------------------
+
+DIRECTORIES = ["a", "a/b", "a/b/c", "d"]
+LINKS = ["l", "m"]
+NAMES = [".x", "-y", "b"]
+_paths = st.builds(
+    lambda parent, name: f"{parent}/{name}" if parent else name,
+    st.sampled_from(["", *DIRECTORIES]),
+    st.sampled_from(NAMES),
+)
+_anywhere = st.builds(
+    lambda parent, name: f"{parent}/{name}" if parent else name,
+    st.sampled_from(["", *DIRECTORIES, *LINKS, "l/e"]),
+    st.sampled_from(NAMES),
+)
+_members = st.one_of(
+    st.builds(file, _anywhere, st.sampled_from(["1", "2", "3"])),
+    st.builds(file, st.sampled_from(DIRECTORIES + LINKS), st.just("in a directory's place")),
+    st.builds(directory, st.sampled_from(DIRECTORIES + LINKS), st.sampled_from([0o755, 0o700])),
+    st.builds(directory, _anywhere),
+    st.builds(
+        symlink,
+        st.sampled_from(LINKS),
+        st.sampled_from(["a", "/a/b", "d/../a", "../../d", "m", "l", "missing/x", "/"]),
+    ),
+    st.builds(hardlink, _paths, _paths),
+    st.builds(whiteout, _paths),
+    st.builds(whiteout, st.sampled_from(DIRECTORIES + LINKS)),
+    st.builds(opaque, st.sampled_from(["", *DIRECTORIES])),
+)
+_layers = st.lists(st.lists(_members, max_size=7), min_size=1, max_size=4)
+
+
+def ours(layers: list[list[Member]]) -> dict[str, str]:
+    with (
+        tempfile.TemporaryDirectory() as path,
+        Repository.create(Path(path) / "repo", "bare-user") as repo,
+    ):
+        found = nodes(repo, merged(repo, *layers))
+    shown = {}
+    for name, (meta, content) in found.items():
+        if isinstance(meta, DirMeta):
+            shown[name] = f"dir {meta.mode & 0o7777:o}"
+        else:
+            shown[name] = f"-> {meta.target}" if meta.is_symlink else content.decode()
+    del shown[""]
+    return shown
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_layers)
+def test_random_layers_merge_as_the_model_says(layers: list[list[Member]]) -> None:
+    try:
+        expected = model(layers)
+    except Refused as reason:
+        try:
+            found = ours(layers)
+        except MalformedImage:
+            return
+        raise AssertionError(f"accepted, but {reason}: {found}") from None
+    assert ours(layers) == expected
