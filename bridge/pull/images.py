@@ -8,10 +8,10 @@ from bridge.errors import BridgeError, DamagedRepository, NotFound
 from bridge.oci.digest import Digest
 from bridge.oci.model import ImageConfig, Manifest, parse_config, parse_document
 from bridge.oci.reference import ImageReference
+from bridge.ostree import durable, lock, refs
 from bridge.ostree import prune as store_prune
-from bridge.ostree import refs
 from bridge.ostree.objects import Commit
-from bridge.ostree.repository import Repository
+from bridge.ostree.repository import EXTENSION, Repository
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
 
 MANIFEST_DIGEST_KEY = "ostree.manifest-digest"
@@ -85,8 +85,15 @@ def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     """Drop the layers that no image and no deployment needs, then all unreferenced objects.
 
     Returns the number of layer refs that went, and what went with them. A commit that a ref of
-    another kind keeps (a deployment's, say) keeps its image's layers too.
+    another kind keeps (a deployment's, say) keeps its image's layers too. Unfinished downloads go
+    as well. `Busy` while a pull is under way: its layers are nobody's yet.
     """
+    with lock.writing(repo):
+        durable.remove_tree(f"{EXTENSION}/downloads", repo.fd)
+        return _prune(repo)
+
+
+def _prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     needed: set[str] = set()
     for name, checksum in refs.listing(repo).items():
         if name.startswith(LAYERS):

@@ -33,7 +33,8 @@ class LayerPlan:
     diff_id: Digest
     mode: Mode
     commit: str | None = None
-    """The layer's commit, when it is here."""
+    """The layer's commit, when it is here. A layer that the image has twice moves once: the
+    second one is present with no commit yet."""
 
     @property
     def transfer_bytes(self) -> int:
@@ -49,12 +50,12 @@ def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[Laye
             f"{len(config.diff_ids)} DiffIDs"
         )
     stored = _stored(repo)
-    plans = []
+    plans: list[LayerPlan] = []
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
         layer_compression(layer.media_type)  # refuse what cannot be read before anything moves
         commit = stored.get(diff_id)
-        mode = Mode.WHOLE if commit is None else Mode.PRESENT
-        plans.append(LayerPlan(layer, diff_id, mode, commit))
+        here = commit is not None or any(each.diff_id == diff_id for each in plans)
+        plans.append(LayerPlan(layer, diff_id, Mode.PRESENT if here else Mode.WHOLE, commit))
     return plans
 
 

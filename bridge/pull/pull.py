@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -23,9 +22,9 @@ from bridge.oci.model import (
     parse_config,
 )
 from bridge.oci.reference import ImageReference
-from bridge.ostree import durable, lock, refs
+from bridge.ostree import lock, refs
 from bridge.ostree.objects import Commit
-from bridge.ostree.repository import EXTENSION, Repository
+from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Stats, Transaction
 from bridge.pull import images, layer
@@ -98,9 +97,7 @@ def pull(
     """
     progress = progress or Progress()
     with ExitStack() as stack:
-        extension = durable.make_directories(EXTENSION, repo.fd)
-        stack.callback(os.close, extension)
-        stack.enter_context(lock.held(extension, "lock", repo.path))
+        stack.enter_context(lock.writing(repo))
         remove_abandoned(repo.fd)
         source = open_source(reference, network or NetworkOptions(), repo, stack)
         return _Pull(repo, reference, source, progress).run(platform or Platform.host(), bootable)
@@ -165,10 +162,11 @@ class _Pull:
         """Have every layer in the store and under its ref; return them with what it took."""
         self._progress.planned(plans)
         self._progress.stage(Stage.PULLING)
-        wanted = {each.diff_id: each for each in plans if each.mode is Mode.WHOLE}
+        wanted = [each for each in plans if each.mode is Mode.WHOLE]
         # The largest first: whatever is last should be short.
-        order = sorted(wanted.values(), key=lambda each: -each.layer.size)
+        order = sorted(wanted, key=lambda each: -each.layer.size)
         done: dict[Digest, LayerReport] = {}
+        reports: list[LayerReport] = []
         with ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="layer") as pool:
             futures: dict[Future[LayerReport], LayerPlan] = {}
             try:
@@ -183,13 +181,17 @@ class _Pull:
                 raise
         with Transaction(self._repo) as transaction:
             for each in plans:
+                if each.mode is Mode.WHOLE:
+                    reports.append(done[each.diff_id])
+                    continue
                 commit = each.commit or done[each.diff_id].plan.commit
                 assert commit is not None
+                reports.append(LayerReport(replace(each, commit=commit)))
                 name = layer_ref(each.layer.digest)
                 if refs.resolve(self._repo, name) != commit:
                     transaction.set_ref(name, commit)
             transaction.publish()
-        return [done.get(each.diff_id, LayerReport(each)) for each in plans]
+        return reports
 
     def _import_layer(self, wanted: LayerPlan) -> LayerReport:
         meter = Meter(self._source.meter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 
@@ -98,6 +98,8 @@ class ReadAhead:
         except BaseException as error:  # noqa: BLE001 - raised in the consumer
             self._error = error
         finally:
+            if isinstance(self._chunks, Generator):
+                self._chunks.close()  # and with it what it reads from
             with self._changed:
                 self._ended = True
                 self._changed.notify()
