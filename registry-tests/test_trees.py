@@ -35,8 +35,10 @@ def test_every_form_becomes_the_tree_that_umoci_unpacks(
 ) -> None:
     references = [f"{registry.host}/{IMAGES[name].repository}:{version}-{form}" for form in FORMATS]
     references.append(images[name, version, "gzip"].reference)
+    # Another form comes first, and so is what is written to the disk, for each image.
+    first = len(VERSIONS) * list(IMAGES).index(name) + list(VERSIONS).index(version)
     reports = []
-    for reference_ in references:
+    for reference_ in references[first:] + references[:first]:
         report = pull(reference_, repo)
         assert {layer["mode"] for layer in report["layers"]} == {"whole"}
         reports.append(report)
@@ -45,7 +47,8 @@ def test_every_form_becomes_the_tree_that_umoci_unpacks(
         store.ostree(repo, "refs", "--delete", "ostree/container/blob")
     assert len({report["image"]["contentChecksum"] for report in reports}) == 1
     assert all(report["store"]["newObjects"] == 0 for report in reports[1:])
-    assert [report["transfer"]["receivedBytes"] > 0 for report in reports] == [True] * 3 + [False]
+    received = sorted(report["transfer"]["receivedBytes"] for report in reports)
+    assert received[0] == 0 and received[1] > reports[0]["transfer"]["imageBytes"] / 2
     store.fsck(repo)
 
     commit = reports[0]["image"]["commit"]

@@ -8,6 +8,7 @@ tools/images (built first if the cache lacks them).
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -31,6 +32,8 @@ def main() -> int:
         return _fail("the benchmark needs root, for files with their real owners")
     if missing := contest.check_programs():
         return _fail(f"missing: {', '.join(missing)}; tools/setup.sh installs them")
+    # As pip does when it installs.
+    compileall.compile_dir(ROOT / "bridge", quiet=2)
     outcomes: list[Outcome] = []
     try:
         for part in options.parts or PARTS:

@@ -153,12 +153,14 @@ def _compare(
 ) -> Outcome:
     """Runs both sides in turn, each time in a new place on the same file system."""
     costs: dict[str, list[Cost]] = {ours.name: [], theirs.name: []}
-    for number in range(runs):
-        # Who goes first changes too.
-        for side in (ours, theirs) if number % 2 == 0 else (theirs, ours):
-            with cache.scratch(_place()) as work:
-                side.prepare(work)
-                cost = run(side.command(work))
+    # What was written is deleted only at the end: for some minutes after files are gone, ext4
+    # searches for inodes that are not theirs, and whoever comes next would pay for that.
+    with cache.scratch(_place()) as place:
+        for number, side in _turns(ours, theirs, runs):
+            work = place / f"{number}-{side.name}"
+            work.mkdir()
+            side.prepare(work)
+            cost = run(side.command(work))
             costs[side.name].append(cost)
             print(
                 f"  {side.name}: user {cost.user:.2f} s, system {cost.system:.2f} s,"
@@ -169,6 +171,13 @@ def _compare(
     return Outcome(
         title, theirs.name, runs, median(costs[ours.name]), median(costs[theirs.name]), targets
     )
+
+
+def _turns(ours: Side, theirs: Side, runs: int) -> Iterator[tuple[int, Side]]:
+    """Both sides in turn; who goes first changes too."""
+    for number in range(runs):
+        for side in (ours, theirs) if number % 2 == 0 else (theirs, ours):
+            yield number, side
 
 
 def _place() -> Path:
