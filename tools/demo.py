@@ -28,17 +28,19 @@ def main() -> int:
     """Run all of it in a scratch directory; the exit code of the first command that fails."""
     say("Two versions of a bootable Debian (the first time this takes some minutes)")
     versions = {version: build.image("base", version, "zstd") for version in ("v1", "v2")}
-    with cache.scratch(cache.root() / "work") as work:
-        with run_registry(work / "storage") as registry:
-            image = f"{registry.host}/{REPOSITORY}:{TAG}"
-            sysroot = work / "sysroot"
-            sysroot.mkdir()
-            try:
-                say(f"Version 1 becomes {image}")
-                print(push(versions["v1"], registry, REPOSITORY, TAG))
-                show(sysroot, registry, versions, image)
-            except subprocess.CalledProcessError as error:
-                return error.returncode
+    with (
+        cache.scratch(cache.root() / "work") as work,
+        run_registry(work / "storage") as registry,
+    ):
+        image = f"{registry.host}/{REPOSITORY}:{TAG}"
+        sysroot = work / "sysroot"
+        sysroot.mkdir()
+        try:
+            say(f"Version 1 becomes {image}")
+            print(push(versions["v1"], registry, REPOSITORY, TAG))
+            show(sysroot, registry, versions, image)
+        except subprocess.CalledProcessError as error:
+            return error.returncode
     return 0
 
 

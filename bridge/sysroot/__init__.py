@@ -1,8 +1,8 @@
 """Deployments: what turns a commit of the sysroot's repository into something that boots.
 
 All but `update` know nothing of images: they are handed a commit and the text of an origin.
-`update` has an image pulled and hands on its commit. The layout on disk is libostree's, so that `ostree admin` and bootc can take
-over a machine at any time, and hand it back:
+`update` has an image pulled and hands on its commit. The layout on disk is libostree's, so that
+`ostree admin` and bootc can take over a machine at any time, and hand it back:
 
     boot/loader -> loader.1                       the live boot entries: boot/loader.1/entries/*
     boot/ostree/STATEROOT-BOOTCSUM/               kernel and initramfs
