@@ -41,14 +41,14 @@ def test_every_form_becomes_the_tree_that_umoci_unpacks(
     for reference_ in references[first:] + references[:first]:
         report = pull(reference_, repo)
         assert {layer["mode"] for layer in report["layers"]} == {"whole"}
+        received, whole = (report["transfer"][key] for key in ("receivedBytes", "imageBytes"))
+        assert received == 0 if reference_.startswith("oci:") else received > whole
         reports.append(report)
         # So that the next form is transferred, unpacked and verified, too: its files turn out to
         # be here, to the bit.
         store.ostree(repo, "refs", "--delete", "ostree/container/blob")
     assert len({report["image"]["contentChecksum"] for report in reports}) == 1
     assert all(report["store"]["newObjects"] == 0 for report in reports[1:])
-    received = sorted(report["transfer"]["receivedBytes"] for report in reports)
-    assert received[0] == 0 and received[1] > reports[0]["transfer"]["imageBytes"] / 2
     store.fsck(repo)
 
     commit = reports[0]["image"]["commit"]
