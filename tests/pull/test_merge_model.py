@@ -20,6 +20,9 @@ from bridge.ostree.repository import Repository
 # -- the model -------------------------------------------------------------------------------
 
 
+BROKEN = "a hard link to nothing"
+
+
 class Refused(Exception):
     pass
 
@@ -42,7 +45,7 @@ class Leaf:
 Node = Dir | Leaf
 
 
-def enter(root: Dir, parts: list[str], lower: Dir | None = None) -> Dir:
+def enter(root: Dir, parts: list[str]) -> Dir:
     """Return the directory at `parts`, through links, made where there is none."""
     path: list[Dir] = [root]
     todo = parts[::-1]
@@ -95,11 +98,14 @@ def read_layer(members: list[Member], lower: Dir) -> Dir:
                 raise Refused("to itself")
             parts = member.target.split("/")
             found = literal(root, parts) or literal(lower, parts)
-            if isinstance(literal(root, parts), Dir) or not isinstance(found, Leaf):
-                raise Refused("no such file")
-            parent.below[name] = found
+            if isinstance(literal(root, parts), Dir):
+                raise Refused("to a directory")
+            # A link to nothing does no harm where something else takes its place.
+            parent.below[name] = found if isinstance(found, Leaf) else Leaf(BROKEN)
         else:
             parent.below[name] = Leaf(member.data.decode())
+    if BROKEN in show(root).values():
+        raise Refused("no such file")
     return root
 
 
@@ -128,15 +134,15 @@ def model(layers: list[list[Member]]) -> dict[str, str]:
     for members in layers:
         layer = read_layer(members, copy.deepcopy(root))
         put_on(root, layer, root)
-    shown: dict[str, str] = {}
+    return show(root)
 
-    def show(node: Dir, at: str) -> None:
-        for name, each in node.below.items():
-            shown[at + name] = each.text if isinstance(each, Leaf) else f"dir {each.mode:o}"
-            if isinstance(each, Dir):
-                show(each, f"{at}{name}/")
 
-    show(root, "")
+def show(node: Dir, at: str = "") -> dict[str, str]:
+    shown = {}
+    for name, each in node.below.items():
+        shown[at + name] = each.text if isinstance(each, Leaf) else f"dir {each.mode:o}"
+        if isinstance(each, Dir):
+            shown |= show(each, f"{at}{name}/")
     return shown
 
 
