@@ -61,7 +61,9 @@ ITEMS = {
     "readonly": Item(regular(0o444, 1000, 1001), b"look, do not touch"),
     "unreadable": Item(regular(0o000, 5), b"nobody reads this"),
     "world": Item(regular(0o666), b"any umask"),
-    "xattrs": Item(regular(0o640, 0, 0, (b"user.a", b"1"), (b"user.bin", b"\0\xff")), b"x"),
+    "xattrs": Item(
+        regular(0o640, 0, 0, (b"user.a", b"1"), (b"user.bin", b"\0\xff")), b"some text\n"
+    ),
     "xattr-readonly": Item(regular(0o444, 0, 0, (b"user.a", b"")), b"x"),
     "big": Item(regular(0o755, 7, 8), BIG),
     "link": Item(link("plain"), b""),
