@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,7 +115,12 @@ def cold_pull(image: str, version: str, runs: int) -> Iterator[Outcome]:
     """The image from docker-registry on loopback, gzip and zstd, by us and by podman."""
     podman = require("podman")
     repository = IMAGES[image].repository
-    with cache.scratch(_place()) as storage, run_registry(storage) as registry:
+    with (
+        cache.scratch(_place()) as storage,
+        run_registry(storage) as registry,
+        # podman takes no runroot of more than 50 characters.
+        tempfile.TemporaryDirectory(dir="/run") as runroot,
+    ):
         for form in ("gzip", "zstd"):
             layout = build.image(image, version, form)
             name = f"{registry.host}/{repository}:{version}-{form}"
@@ -127,7 +133,7 @@ def cold_pull(image: str, version: str, runs: int) -> Iterator[Outcome]:
 
             def pull_theirs(work: Path, name: str = name) -> list[str]:
                 return [
-                    podman, f"--root={work / 'root'}", f"--runroot={work / 'run'}",
+                    podman, f"--root={work / 'root'}", f"--runroot={runroot}",
                     "--storage-driver=overlay", "pull", "--quiet", "--tls-verify=false", name,
                 ]  # fmt: skip
 
