@@ -171,6 +171,7 @@ def encode_dirmeta(meta: DirMeta) -> bytes:
 
 
 def decode_dirmeta(data: bytes) -> DirMeta:
+    """Return the directory's metadata; `DamagedRepository` where `data` is no dirmeta."""
     meta = DirMeta(*decode_filemeta(data))
     if not stat.S_ISDIR(meta.mode):
         raise DamagedRepository(f"dirmeta with mode {meta.mode:o}")
@@ -245,6 +246,7 @@ def encode_commit(commit: Commit) -> bytes:
 
 
 def decode_commit(data: bytes) -> Commit:
+    """Return the commit; `DamagedRepository` where `data` is none. Metadata loses its types."""
     metadata, parent, _related, subject, body, timestamp, tree, meta = variant.decode(_COMMIT, data)
     return Commit(
         tree=check_checksum(tree.hex()),
