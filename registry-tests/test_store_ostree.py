@@ -330,6 +330,18 @@ def test_our_checkout_is_ostrees(
     assert look(tmp_path / "out/tree") == checked_out(theirs, tmp_path / "other") == look(source)
 
 
+def test_ostree_does_not_see_empty_xattrs(tmp_path: Path, mode: str) -> None:
+    """Why an image's empty xattrs are left out: in a bare repository they would be damage."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("text")
+    os.setxattr(tmp_path / "tree/file", "user.empty", b"")
+    os.setxattr(tmp_path / "tree/file", "user.full", b"v")
+    write_theirs(tmp_path / "theirs", mode, tmp_path / "tree")
+    shown = listing(tmp_path / "theirs")
+    assert "user.full" in shown
+    assert "user.empty" not in shown
+
+
 def test_we_write_to_what_ostree_made(theirs: Path, source: Path, mode: str) -> None:
     before = object_names(theirs)
     commit = write_ours(theirs, mode, source, "more/ours")

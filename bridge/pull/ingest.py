@@ -2,7 +2,8 @@
 
 The rules of what goes where are ostree-ext's (`tar/write.rs`): `/etc` is stored as `/usr/etc`;
 below `/dev`, `/proc`, `/run`, `/sys` and `/tmp` nothing is kept, as the running system mounts
-over them; so are devices, fifos and sockets, which OSTree cannot store. All of it is named.
+over them; nor are devices, fifos, sockets and empty xattrs, which OSTree cannot store. All of it
+is named.
 """
 
 from __future__ import annotations
@@ -221,7 +222,9 @@ class _Builder:
             return ()
         kept = []
         for name, value in entry.xattrs:
-            if name.startswith(_FOREIGN_XATTRS):
+            # libostree does not see an empty one on a file of a bare repository, so that an object
+            # with one is damaged to it.
+            if name.startswith(_FOREIGN_XATTRS) or not value:
                 self._drop(store_path(entry.path), f"xattr {name.decode(errors='replace')}")
             else:
                 kept.append((name, value))

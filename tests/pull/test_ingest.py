@@ -84,12 +84,19 @@ def test_foreign_xattrs_are_named_on_every_entry(
     assert all(found[path][0].xattrs == ((b"user.mine", b"v"),) for path in ("usr/etc/a", "b", "c"))
 
 
+def test_empty_xattrs_are_named_too(repo: Repository) -> None:
+    """libostree takes a bare object with one for damaged."""
+    members = [file("a", xattrs={"user.none": "", "user.some": "v"})]
+    assert dropped(repo, *members) == [("a", "xattr user.none")]
+    assert nodes(repo, merged(repo, members))["a"][0].xattrs == ((b"user.some", b"v"),)
+
+
 def test_metadata_is_kept_to_the_bit(repo: Repository) -> None:
     capability = "\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
     members = [
         directory("d", mode=0o3775, uid=1, gid=2, xattrs={"user.d": "x"}),
         file("d/s", "#!", mode=0o6755, uid=2**21 + 5, gid=4_000_000_000),
-        file("d/c", xattrs={"user.z": "", "security.capability": capability, "user.a": "1=2\n3"}),
+        file("d/c", xattrs={"user.z": "\0", "security.capability": capability, "user.a": "1=2\n3"}),
         symlink("d/l", "../é\n", uid=7, gid=8),
         file("d/none", mode=0),
     ]
@@ -97,7 +104,7 @@ def test_metadata_is_kept_to_the_bit(repo: Repository) -> None:
     xattrs = (
         (b"security.capability", capability.encode()),
         (b"user.a", b"1=2\n3"),
-        (b"user.z", b""),
+        (b"user.z", b"\0"),
     )
     assert {path: meta for path, (meta, _) in found.items()} == {
         "": DirMeta(0, 0, 0o40755),
