@@ -1,0 +1,215 @@
+"""Downloads against a client that says what a test tells it to; the real one has its own tests."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+from support.images import file, tar
+
+from bridge.errors import NetworkError, NoSpace, VerificationFailed
+from bridge.limits import BLOB_BUFFER
+from bridge.oci.digest import Digest
+from bridge.oci.model import Descriptor
+from bridge.oci.reference import RegistryReference, parse_registry_reference
+from bridge.ostree.repository import Repository
+from bridge.pull.download import Downloads
+from bridge.pull.streams import tar_stream
+from bridge.registry.client import Client
+from bridge.registry.meter import Meter
+
+REFERENCE = parse_registry_reference("quay.io/a/b:t")
+TAR = tar([file("a", os.urandom(600_000))])
+BLOB = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(TAR), len(TAR))
+
+Body = Callable[[int], Generator[bytes, None, None]]
+
+
+@dataclass
+class FakeClient:
+    """Serves `body(start)` for every blob and remembers where it was asked to start."""
+
+    body: Body
+    starts: list[int] = field(default_factory=list)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def iter_blob(
+        self, ref: RegistryReference, descriptor: Descriptor, start: int, meter: Meter
+    ) -> Generator[bytes, None, None]:
+        assert (ref, descriptor) == (REFERENCE, BLOB)
+        self.starts.append(start)
+        try:
+            for chunk in self.body(start):
+                meter.add(received=len(chunk))
+                yield chunk
+        finally:
+            self.closed.set()
+
+
+def whole(start: int) -> Generator[bytes, None, None]:
+    for at in range(start, len(TAR), BLOB_BUFFER):
+        yield TAR[at : at + BLOB_BUFFER]
+
+
+def downloads(repo: Repository, body: Body) -> tuple[FakeClient, Downloads]:
+    client = FakeClient(body)
+    return client, Downloads(cast(Client, client), REFERENCE, repo)
+
+
+def kept(repo: Repository) -> dict[str, int]:
+    directory = Path(repo.path) / "extensions/bootc-py/downloads"
+    return {each.name: each.stat().st_size for each in directory.iterdir()}
+
+
+def leave(repo: Repository, data: bytes) -> None:
+    """Have an earlier process leave a part of the blob."""
+    with downloads(repo, whole)[1]:
+        path = Path(repo.path) / "extensions/bootc-py/downloads" / NAME
+        path.write_bytes(data)
+
+
+NAME = f"sha256-{BLOB.digest.hex}"
+
+
+def writers() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name == "download"]
+
+
+def test_a_blob_is_written_read_and_forgotten(repo: Repository) -> None:
+    client, blobs = downloads(repo, whole)
+    meter = Meter()
+    with blobs:
+        assert b"".join(blobs.chunks(BLOB, meter)) == TAR
+        assert kept(repo) == {NAME: len(TAR)}
+        blobs.forget(BLOB)
+        blobs.forget(BLOB)
+    assert kept(repo) == {} and client.starts == [0] and client.closed.is_set()
+    assert meter.received_bytes == len(TAR)
+    assert not writers()
+
+
+@pytest.mark.parametrize("length", [1, BLOB_BUFFER + 7, len(TAR) - 1])
+def test_what_an_earlier_process_left_is_not_fetched_again(repo: Repository, length: int) -> None:
+    leave(repo, TAR[:length])
+    client, blobs = downloads(repo, whole)
+    meter = Meter()
+    with blobs:
+        assert b"".join(blobs.chunks(BLOB, meter)) == TAR
+    assert client.starts == [length]
+    assert meter.received_bytes == len(TAR) - length
+
+
+@pytest.mark.parametrize("extra", [b"", b"more than there may be"])
+def test_a_blob_that_lies_there_whole_is_not_asked_for(repo: Repository, extra: bytes) -> None:
+    leave(repo, TAR + extra)
+    client, blobs = downloads(repo, whole)
+    with blobs:
+        assert b"".join(blobs.chunks(BLOB, Meter())) == TAR
+    assert client.starts == []
+
+
+def test_wrong_bytes_left_behind_do_not_pass(repo: Repository) -> None:
+    leave(repo, b"\0" * 1000)
+    _, blobs = downloads(repo, whole)
+    with blobs, pytest.raises(VerificationFailed):
+        b"".join(tar_stream(blobs.chunks(BLOB, Meter()), BLOB, BLOB.digest))
+
+
+def test_the_reader_follows_a_slow_writer(repo: Repository) -> None:
+    sent: queue.Queue[bytes] = queue.Queue()
+
+    def body(start: int) -> Generator[bytes, None, None]:
+        done = 0
+        while done < len(TAR):
+            chunk = sent.get()
+            done += len(chunk)
+            yield chunk
+
+    _, blobs = downloads(repo, body)
+    with blobs:
+        chunks = blobs.chunks(BLOB, Meter())
+        sent.put(TAR[:10])
+        assert next(chunks) == TAR[:10]
+        sent.put(TAR[10:11])
+        assert next(chunks) == TAR[10:11]
+        sent.put(TAR[11:])
+        assert b"".join(chunks) == TAR[11:]
+
+
+def test_an_error_comes_after_what_there_is_and_the_rest_comes_next_time(repo: Repository) -> None:
+    def breaking(start: int) -> Generator[bytes, None, None]:
+        yield TAR[:5000]
+        raise NetworkError("reset")
+
+    _, blobs = downloads(repo, breaking)
+    seen = b""
+    with blobs, pytest.raises(NetworkError, match="reset"):
+        for chunk in blobs.chunks(BLOB, Meter()):
+            seen += chunk
+    assert seen == TAR[:5000] and kept(repo) == {NAME: 5000}
+    client, blobs = downloads(repo, whole)
+    with blobs:
+        assert b"".join(blobs.chunks(BLOB, Meter())) == TAR
+    assert client.starts == [5000]
+
+
+def endless(start: int) -> Generator[bytes, None, None]:
+    while True:
+        yield TAR[:1]
+
+
+def test_a_reader_that_stops_stops_the_writer(repo: Repository) -> None:
+    client, blobs = downloads(repo, endless)
+    with blobs:
+        chunks = cast("Generator[bytes, None, None]", blobs.chunks(BLOB, Meter()))
+        assert next(chunks)
+        chunks.close()
+        assert client.closed.is_set() and not writers()
+
+
+def test_no_writer_outlives_the_downloads(repo: Repository) -> None:
+    client, blobs = downloads(repo, endless)
+    before = len(os.listdir("/proc/self/fd"))
+    with blobs:
+        blobs.chunks(BLOB, Meter())  # nobody reads
+        reading = blobs.chunks(BLOB, Meter())
+        next(reading)
+    assert client.closed.is_set() and not writers()
+    assert len(os.listdir("/proc/self/fd")) == before - 1  # that of the directory
+
+
+def test_a_full_disk_is_told_as_such(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bridge.ostree.durable.write_all_at", full)
+    _, blobs = downloads(repo, whole)
+    with blobs, pytest.raises(NoSpace, match="No space left"):
+        b"".join(blobs.chunks(BLOB, Meter()))
+
+
+def test_an_empty_blob_needs_no_byte(repo: Repository) -> None:
+    empty = Descriptor(BLOB.media_type, Digest.of(b""), 0)
+    client, blobs = downloads(repo, whole)
+    with blobs:
+        assert list(blobs.chunks(empty, Meter())) == []
+    assert client.starts == []
+
+
+def test_a_link_in_the_place_of_a_download_is_not_followed(
+    repo: Repository, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    _, blobs = downloads(repo, whole)
+    with blobs:
+        (Path(repo.path) / "extensions/bootc-py/downloads" / NAME).symlink_to(victim)
+        with pytest.raises(OSError, match=r"symbolic links|Too many levels"):
+            blobs.chunks(BLOB, Meter())
+    assert victim.read_bytes() == b"mine"
