@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from types import TracebackType
 
-from bridge.errors import NoSpace
+from bridge.errors import BridgeError, NoSpace
 from bridge.limits import BLOB_BUFFER
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
@@ -24,15 +24,19 @@ from bridge.ostree.repository import EXTENSION, Repository
 from bridge.registry.client import Client
 from bridge.registry.meter import Meter
 
+_PATIENCE = 2.0
+"""Seconds that a stopped writer has to end; one that hears nothing ends with the process."""
+
 
 class Downloads:
-    """The blobs of one repository in a registry. A context manager: no thread outlives it."""
+    """The blobs of one repository in a registry. A context manager: at its end all are stopped."""
 
     def __init__(self, client: Client, reference: RegistryReference, repo: Repository) -> None:
         self._client = client
         self._reference = reference
         self._fd = durable.make_directories(f"{EXTENSION}/downloads", repo.fd)
         self._running: list[_Download] = []
+        self._stopped = False
 
     def __enter__(self) -> Downloads:
         return self
@@ -43,9 +47,16 @@ class Downloads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
         for download in self._running:
-            download.stop()
+            download.join()
         os.close(self._fd)
+
+    def stop(self) -> None:
+        """Have all writers stop, and all readers fail: nothing more is wanted."""
+        self._stopped = True
+        for download in list(self._running):
+            download.stop()
 
     def chunks(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
         """Yield the blob's bytes as they come; `NetworkError` when they stop coming for good."""
@@ -53,6 +64,8 @@ class Downloads:
         fd = os.open(_name(descriptor.digest), flags, 0o600, dir_fd=self._fd)
         download = _Download(self, descriptor, meter, fd)
         self._running.append(download)
+        if self._stopped:
+            download.stop()
         return download.follow()
 
     def forget(self, descriptor: Descriptor) -> None:
@@ -76,7 +89,11 @@ class Downloads:
 
 
 class _Download:
-    """One blob's file, its writer's thread, and the reader that follows it."""
+    """One blob's file, its writer's thread, and the reader that follows it.
+
+    The file is closed by whichever of the two ends last: the writer may be waiting for a peer that
+    says nothing, and nobody should have to wait with it.
+    """
 
     def __init__(self, owner: Downloads, descriptor: Descriptor, meter: Meter, fd: int) -> None:
         self.descriptor = descriptor
@@ -84,10 +101,14 @@ class _Download:
         self.stopped = False
         self.written = min(os.fstat(fd).st_size, descriptor.size)
         self._fd = fd
+        self._users = 2
+        self._joined = False
         self._error: BaseException | None = None
         self._ended = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, args=(owner,), name="download")
+        self._thread = threading.Thread(
+            target=self._run, args=(owner,), name="download", daemon=True
+        )
         self._thread.start()
 
     def write(self, chunk: bytes) -> None:
@@ -106,7 +127,7 @@ class _Download:
         try:
             while position < self.descriptor.size:
                 with self._changed:
-                    while self.written <= position and not self._ended:
+                    while self.written <= position and not (self._ended or self.stopped):
                         self._changed.wait()
                     available = self.written - position
                 if not available:
@@ -114,19 +135,26 @@ class _Download:
                 chunk = os.pread(self._fd, min(available, BLOB_BUFFER), position)
                 position += len(chunk)
                 yield chunk
-            self._thread.join()
             if self._error is not None:
                 raise self._error
+            if self.stopped:
+                raise BridgeError(f"the download of {self.descriptor.digest} was cancelled")
         finally:
             self.stop()
+            self.join()
 
     def stop(self) -> None:
-        """End the writer at its next chunk and close the file; a second call does nothing."""
-        self.stopped = True
-        self._thread.join()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Have the writer end at its next chunk, and the reader fail."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify()
+
+    def join(self) -> None:
+        """Wait for the writer, for as long as one that gets bytes may take; let the file go."""
+        self._thread.join(_PATIENCE)
+        if not self._joined:
+            self._joined = True
+            self._release()
 
     def _run(self, owner: Downloads) -> None:
         try:
@@ -136,6 +164,13 @@ class _Download:
         with self._changed:
             self._ended = True
             self._changed.notify()
+        self._release()
+
+    def _release(self) -> None:
+        with self._changed:
+            self._users -= 1
+            if not self._users:
+                os.close(self._fd)
 
 
 def _name(digest: Digest) -> str:

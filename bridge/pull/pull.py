@@ -178,6 +178,7 @@ class _Pull:
                 self._cancelled.set()
                 for future in futures:
                     future.cancel()
+                self._source.cancel()
                 raise
         with Transaction(self._repo) as transaction:
             for each in plans:

@@ -36,6 +36,9 @@ class Source(Protocol):
     def done(self, descriptor: Descriptor) -> None:
         """Tell that a blob was used up, so that nothing of it need be kept."""
 
+    def cancel(self) -> None:
+        """Have every blob that is being read fail, without waiting for the network."""
+
 
 def open_source(
     reference: ImageReference, network: NetworkOptions, repo: Repository, stack: ExitStack
@@ -90,6 +93,9 @@ class _RegistrySource:
     def done(self, descriptor: Descriptor) -> None:
         self._downloads.forget(descriptor)
 
+    def cancel(self) -> None:
+        self._downloads.stop()
+
 
 class _LayoutSource:
     def __init__(self, layout: ImageLayout, tag: str | None) -> None:
@@ -113,4 +119,7 @@ class _LayoutSource:
                 yield chunk
 
     def done(self, descriptor: Descriptor) -> None:
+        pass
+
+    def cancel(self) -> None:
         pass

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 from support.images import file, tar
 
-from bridge.errors import NetworkError, NoSpace, VerificationFailed
+from bridge.errors import BridgeError, NetworkError, NoSpace, VerificationFailed
 from bridge.limits import BLOB_BUFFER
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
@@ -182,6 +182,33 @@ def test_no_writer_outlives_the_downloads(repo: Repository) -> None:
         next(reading)
     assert client.closed.is_set() and not writers()
     assert len(os.listdir("/proc/self/fd")) == before - 1  # that of the directory
+
+
+def test_nobody_waits_for_a_peer_that_says_nothing(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.pull.download._PATIENCE", 0.01)
+    silence = threading.Event()
+
+    def stalled(start: int) -> Generator[bytes, None, None]:
+        yield TAR[:10]
+        silence.wait()
+
+    client, blobs = downloads(repo, stalled)
+    with blobs:
+        chunks = blobs.chunks(BLOB, Meter())
+        assert next(chunks) == TAR[:10]
+        blobs.stop()
+        with pytest.raises(BridgeError, match="cancelled"):
+            next(chunks)
+        with pytest.raises(BridgeError, match="cancelled"):
+            list(blobs.chunks(BLOB, Meter()))  # nor does anything start that is not wanted
+    assert writers() and not client.closed.is_set()
+    silence.set()
+    for thread in threading.enumerate():
+        if thread.name == "download":
+            thread.join()
+    assert client.closed.is_set()
 
 
 def test_a_full_disk_is_told_as_such(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
