@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in the form of all our errors."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bridge import limits
@@ -97,7 +99,15 @@ def network_options(options: argparse.Namespace) -> NetworkOptions:
 
 
 def image_reference(text: str, transport: str | None = None) -> ImageReference:
-    """Return the reference in `text`; a short name is made whole by registries.conf."""
+    """Return the reference in `text`; a short name is made whole by registries.conf.
+
+    The path of a layout is made absolute: an origin file or a ref that names it means the same
+    from any directory.
+    """
+    return _absolute(_parsed(text, transport))
+
+
+def _parsed(text: str, transport: str | None) -> ImageReference:
     from bridge.oci.reference import Transport, is_short_name, parse_reference
 
     if transport is not None:
@@ -117,11 +127,26 @@ def image_reference(text: str, transport: str | None = None) -> ImageReference:
     return parse_reference(ShortNames.load().expand(text))
 
 
+def _absolute(reference: ImageReference) -> ImageReference:
+    from bridge.oci.reference import Transport
+
+    if reference.transport not in (Transport.OCI, Transport.OCI_ARCHIVE):
+        return reference
+    path, tag = reference.layout
+    # A link stays a link, so that it may be moved on; but `a/..` is not `.` where `a` is one.
+    full = os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)
+    if ":" in full:
+        raise UsageError(
+            f"{reference}: its directory {full!r} has a colon, where a tag would begin"
+        )
+    return replace(reference, name=f"{full}:{tag}" if tag else full)
+
+
 def open_repository(options: argparse.Namespace) -> Repository:
     """Open the repository that `--repo` or `--sysroot` names."""
     from bridge.ostree.repository import Repository
 
-    path = options.repo or f"{options.sysroot}/ostree/repo"
+    path = options.repo or os.path.join(options.sysroot, "ostree/repo")
     try:
         return Repository.open(path)
     except NotFound as error:

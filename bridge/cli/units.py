@@ -6,11 +6,11 @@ from __future__ import annotations
 def size_text(size: float) -> str:
     """Return a number of bytes in B, kB, MB or GB, with three digits that matter."""
     units = ["GB", "MB", "kB", "B"]
-    while size >= 1000 and len(units) > 1:
+    while size >= 999.5 and len(units) > 1:
         size /= 1000
         units.pop()
     unit = units[-1]
-    if unit == "B" or size >= 100:
+    if unit == "B" or size >= 99.95:
         return f"{size:.0f} {unit}"
     return f"{size:.1f} {unit}"
 
