@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bridge.errors import BridgeError, DamagedRepository, NotFound
 from bridge.oci.digest import Digest
-from bridge.oci.model import ImageConfig, Manifest, parse_config, parse_document
+from bridge.oci.model import Descriptor, ImageConfig, Manifest, parse_config, parse_document
 from bridge.oci.reference import ImageReference
 from bridge.ostree import durable, lock, refs
 from bridge.ostree import prune as store_prune
@@ -71,6 +71,20 @@ def find(repo: Repository, reference: ImageReference) -> StoredImage:
     if checksum is None:
         raise NotFound(f"no image {reference} in {repo.path}; `image list` shows those it has")
     return load(repo, str(reference), checksum)
+
+
+def find_config(repo: Repository, descriptor: Descriptor) -> bytes | None:
+    """Return an image configuration that some stored or deployed image has, verified, or None."""
+    for name, checksum in refs.listing(repo).items():
+        if name.startswith(LAYERS):
+            continue
+        try:
+            raw = load(repo, name, checksum).config.raw
+        except BridgeError:
+            continue
+        if Digest.of(raw, descriptor.digest.algorithm) == descriptor.digest:
+            return raw
+    return None
 
 
 def remove(repo: Repository, reference: ImageReference) -> None:

@@ -59,8 +59,11 @@ class Resolved:
             )
 
 
-def resolve(source: Source, platform: Platform) -> Resolved:
-    """Follow a reference to a manifest and a configuration for `platform`, all verified."""
+def resolve(source: Source, platform: Platform, repo: Repository) -> Resolved:
+    """Follow a reference to a manifest and a configuration for `platform`, all verified.
+
+    A configuration that an image in `repo` has is not fetched again.
+    """
     top = source.top()
     manifest = top
     if isinstance(manifest, Index):
@@ -72,7 +75,8 @@ def resolve(source: Source, platform: Platform) -> Resolved:
             f"{manifest.digest} is not an image but an artifact of type "
             f"{manifest.config.media_type!r:.200}"
         )
-    config = parse_config(source.config(manifest.config))
+    raw = images.find_config(repo, manifest.config)
+    config = parse_config(source.config(manifest.config) if raw is None else raw)
     if not platform.accepts(config.platform):
         raise MalformedImage(
             f"{manifest.digest} is an image for {config.platform}, not for {platform}"
@@ -120,7 +124,7 @@ class _Pull:
         seconds = Seconds()
         started = time.monotonic()
         self._progress.stage(Stage.RESOLVING)
-        image = resolve(self._source, platform)
+        image = resolve(self._source, platform, self._repo)
         if bootable:
             image.require_bootable(self._reference)
         ref = image_ref(self._reference)

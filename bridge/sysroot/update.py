@@ -88,7 +88,7 @@ def check(path: str | Path, *, network: NetworkOptions) -> Check:
         sysroot = stack.enter_context(Sysroot.open(path))
         reference = tracked(sysroot)
         source = open_source(reference, network, sysroot.repo, stack)
-        found = resolve(source, Platform.host())
+        found = resolve(source, Platform.host(), sysroot.repo)
         current = sysroot.load().current
         assert current is not None
         try:

@@ -64,7 +64,9 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
     with cache.scratch(cache.root() / "work") as work:
         context = work / "context"
         shutil.copytree(what.directory, context)
-        storage = _Storage(work / "storage", work / "run")
+        temporary = work / "tmp"
+        temporary.mkdir()
+        storage = _Storage(work / "storage", work / "run", temporary)
         name = f"localhost/{what.repository}:{version.tag}"
         options = [f"--build-arg=VERSION={version.label}"]
         if what.parent:
@@ -73,7 +75,7 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
             storage.load(base, base_name)
             options += ["--layers", f"--build-arg=BASE={base_name}"]
         else:
-            _make_rootfs(version, context / "rootfs.tar")
+            _make_rootfs(version, context / "rootfs.tar", temporary)
             options += ["--layers=false", f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}"]
         storage.buildah(
             "bud", "--isolation=chroot", "--format=oci", "--pull-never", "--no-cache",
@@ -83,13 +85,10 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
     return layout.read(target)
 
 
-def _make_rootfs(version: Version, tar: Path) -> None:
-    """Writes a minimal Debian with the base's packages to the file `tar`."""
+def _make_rootfs(version: Version, tar: Path, temporary: Path) -> None:
+    """Writes a minimal Debian with the base's packages to `tar`; unpacks it in `temporary`."""
     lines = (spec.IMAGES["base"].directory / "packages.txt").read_text().splitlines()
     packages = [line for line in lines if line and not line.startswith("#")]
-    # The root is unpacked here first.
-    temporary = tar.parent.parent / "tmp"
-    temporary.mkdir()
     with _timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
         _run(
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
@@ -110,11 +109,13 @@ class _Storage:
 
     root: Path
     run_root: Path
+    temporary: Path
 
     def buildah(self, command: str, *arguments: str) -> None:
         _run(
             "buildah", f"--root={self.root}", f"--runroot={self.run_root}",
             "--storage-driver=overlay", command, *arguments,
+            TMPDIR=str(self.temporary),
         )  # fmt: skip
 
     def load(self, source: Layout, name: str) -> None:
