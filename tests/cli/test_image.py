@@ -130,7 +130,7 @@ def test_stored_images_by_the_command(run: Any, tmp_path: Path) -> None:
     refused = run("image", "remove", both[0], f"oci:{path}:v3", "--repo", repo)
     assert refused.code == 4 and len(run("image", "list", "--repo", repo).out.splitlines()) == 2
     assert run("image", "remove", both[0], "--repo", repo).out == f"removed {both[0]}\n"
-    assert run("image", "prune", "--repo", repo).out.startswith("1 layer and 7 of 19 objects deleted")
+    assert run("image", "prune", "--repo", repo).out.startswith("1 layer and 7 of 19 objects")
     assert run("image", "remove", both[1], "--repo", repo, "--json").document == {
         "removed": [both[1]]
     }
