@@ -70,13 +70,10 @@ def _pull(options: argparse.Namespace) -> int:
     reference = shared.image_reference(options.image, options.transport)
     network = shared.network_options(options)
     platform = _platform(options.platform)
-    progress = shared.make_progress(options)
     with _open_or_create(options) as repo:
-        try:
+        with shared.progress(options) as progress:
             report = pull(repo, reference, network=network, platform=platform, progress=progress)
-        finally:
-            progress.finish()
-        show(options, repo, report)
+        show("image pull", options, repo, report)
     return 0
 
 
@@ -183,7 +180,7 @@ def _platform(text: str | None) -> Platform | None:
 def _open_or_create(options: argparse.Namespace) -> Repository:
     import os
 
-    from bridge.ostree.repository import Repository
+    from bridge.ostree.repository import DIRECTORIES, Repository
 
     if options.repo is None or (Path(options.repo) / "config").exists():
         repo = shared.open_repository(options)
@@ -192,7 +189,8 @@ def _open_or_create(options: argparse.Namespace) -> Repository:
             raise UsageError(f"{repo.path} has mode {repo.mode}; leave --mode out")
         return repo
     path = Path(options.repo)
-    if path.is_dir() and any(path.iterdir()):
+    # What a run that was cut off made has all but a config, and is gone on with.
+    if path.is_dir() and {each.name for each in path.iterdir()} - DIRECTORIES:
         raise UsageError(f"{path} is neither empty nor an OSTree repository")
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = options.mode or ("bare" if os.geteuid() == 0 else "bare-user")

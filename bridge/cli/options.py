@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -154,14 +156,20 @@ def open_repository(options: argparse.Namespace) -> Repository:
         raise NotFound(f"{error}{hint}") from None
 
 
-def make_progress(options: argparse.Namespace) -> Progress:
-    """Return what shows progress: JSON lines, nothing, a bar on a terminal, else plain lines."""
+@contextmanager
+def progress(options: argparse.Namespace) -> Iterator[Progress]:
+    """Show progress: a bar on a terminal, else plain lines, or nothing; and JSON lines if asked."""
     from bridge.cli.progress import Both, JsonLines, choose
 
     shown = choose(quiet=options.quiet)
-    if options.progress_fd is None:
-        return shown
-    return Both(JsonLines.open(options.progress_fd), shown)
+    if options.progress_fd is not None:
+        shown = Both(JsonLines.open(options.progress_fd), shown)
+    try:
+        yield shown
+    except BaseException:
+        shown.finish(failed=True)
+        raise
+    shown.finish()
 
 
 def _boolean(text: str) -> bool:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from bridge.cli.units import size_text
+from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
 from bridge.pull.plan import LayerPlan, Mode
 from bridge.pull.progress import Progress, Stage
 
 _FRAMES_PER_SECOND = 10
+_STEPS = {Stage.MERGING: "importing", Stage.DEPLOYING: "staging"}
+"""Stages that bootc counts in steps, by the names it has for them."""
 _LINES_EVERY = 5.0
 """Seconds between plain lines: a log wants to be short."""
 
@@ -81,7 +83,7 @@ class Bar(_Counter):
             self._stream.write(f"\r\x1b[K{name.value} …")
             self._stream.flush()
 
-    def finish(self) -> None:
+    def finish(self, *, failed: bool = False) -> None:
         with self._lock:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
@@ -118,7 +120,7 @@ class Lines(_Counter):
         super().planned(layers)
         present = len(layers) - self._layers
         self._write(
-            f"{len(layers)} layers: {present} here already, {self._layers} to pull "
+            f"{count_text(len(layers), 'layer')}: {present} here already, {self._layers} to pull "
             f"({size_text(self._total)})"
         )
 
@@ -155,6 +157,7 @@ class JsonLines(_Counter):
         self._cached = 0
         self._plans: Sequence[LayerPlan] = ()
         self._bytes: dict[str, int] = {}
+        self._step: Stage | None = None
         self._write({"type": "Start", "version": "0.1.0"})
 
     @classmethod
@@ -179,29 +182,37 @@ class JsonLines(_Counter):
         super().advance(plan, count)
 
     def stage(self, name: Stage) -> None:
-        task = {Stage.MERGING: "importing", Stage.DEPLOYING: "staging"}.get(name)
-        if task is None:
-            return
         with self._lock:
-            self._write(
-                {
-                    "type": "ProgressSteps",
-                    "task": task,
-                    "description": name.value,
-                    "id": task,
-                    "stepsCached": 0,
-                    "steps": 0,
-                    "stepsTotal": 1,
-                    "subtasks": [
-                        {
-                            "subtask": task,
-                            "description": name.value,
-                            "id": task,
-                            "completed": False,
-                        }
-                    ],
-                }
-            )
+            self._end_step()
+            self._step = name if name in _STEPS else None
+            if self._step is not None:
+                self._write_step(self._step, completed=False)
+
+    def finish(self, *, failed: bool = False) -> None:
+        if not failed:
+            with self._lock:
+                self._end_step()
+
+    def _end_step(self) -> None:
+        if self._step is not None:
+            self._write_step(self._step, completed=True)
+            self._step = None
+
+    def _write_step(self, stage: Stage, *, completed: bool) -> None:
+        task, text = _STEPS[stage], stage.value
+        step = {"subtask": task, "description": text, "id": task, "completed": completed}
+        self._write(
+            {
+                "type": "ProgressSteps",
+                "task": task,
+                "description": text,
+                "id": task,
+                "stepsCached": 0,
+                "steps": int(completed),
+                "stepsTotal": 1,
+                "subtasks": [step],
+            }
+        )
 
     def _draw(self, *, final: bool) -> None:
         now = time.monotonic()
@@ -271,9 +282,9 @@ class Both(Progress):
         for each in self._displays:
             each.stage(name)
 
-    def finish(self) -> None:
+    def finish(self, *, failed: bool = False) -> None:
         for each in self._displays:
-            each.finish()
+            each.finish(failed=failed)
 
 
 def _columns(stream: TextIO) -> int:

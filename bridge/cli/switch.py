@@ -28,13 +28,10 @@ def run(options: argparse.Namespace) -> int:
 
     reference = shared.image_reference(options.image, options.transport)
     network = shared.network_options(options)
-    progress = shared.make_progress(options)
-    try:
+    with shared.progress(options) as progress:
         report = switch(
             options.sysroot, reference, network=network, progress=progress, retain=options.retain
         )
-    finally:
-        progress.finish()
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
-        show(options, repo, report)
+        show("switch", options, repo, report)
     return 0

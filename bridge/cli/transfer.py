@@ -13,9 +13,11 @@ from bridge.pull.report import TransferReport, append_history
 _DROPPED_SHOWN = 5
 
 
-def show(options: argparse.Namespace, repo: Repository, report: TransferReport) -> None:
-    """Add the report to the history and print it as the options ask."""
-    append_history(repo, options.command, report)
+def show(
+    command: str, options: argparse.Namespace, repo: Repository, report: TransferReport
+) -> None:
+    """Add the report to the history as that of `command`, and print it as the options ask."""
+    append_history(repo, command, report)
     if options.json:
         print(json.dumps(report.to_json(), indent=2))
     elif not options.quiet:

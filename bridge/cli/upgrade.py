@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bridge.cli import options as shared
-from bridge.cli.units import size_text
+from bridge.cli.units import count_text, size_text
 
 if TYPE_CHECKING:
     from bridge.sysroot.update import Check
@@ -38,13 +38,10 @@ def run(options: argparse.Namespace) -> int:
     network = shared.network_options(options)
     if options.check:
         return _show_check(options, check(options.sysroot, network=network))
-    progress = shared.make_progress(options)
-    try:
+    with shared.progress(options) as progress:
         report = upgrade(options.sysroot, network=network, progress=progress)
-    finally:
-        progress.finish()
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
-        show(options, repo, report)
+        show("upgrade", options, repo, report)
     return 0
 
 
@@ -68,8 +65,8 @@ def _show_check(options: argparse.Namespace, found: Check) -> int:
             version = f" (version {found.version})" if found.version else ""
             print(f"Update available for {found.reference}{version}: {found.available}")
             print(
-                f"  to pull: {len(found.layers)} layers, {size_text(found.transfer_bytes)} of "
-                f"{size_text(found.image_bytes)}"
+                f"  to pull: {count_text(len(found.layers), 'layer')}, "
+                f"{size_text(found.transfer_bytes)} of {size_text(found.image_bytes)}"
             )
         else:
             print(f"No update available for {found.reference}: {found.available}")

@@ -27,6 +27,8 @@ _DIRECTORIES = (
     "refs/mirrors",
     "refs/remotes",
 )
+DIRECTORIES = frozenset(name for name in _DIRECTORIES if "/" not in name)
+"""What a repository's directory holds at its top, beside files."""
 EXTENSION = "extensions/bootc-py"
 """Where our own files live: history, lock, unfinished downloads."""
 

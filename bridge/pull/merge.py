@@ -12,7 +12,7 @@ from __future__ import annotations
 from bridge.errors import MalformedImage
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
-from bridge.pull.layer import Layer
+from bridge.pull.layer import Dropped, Layer
 from bridge.pull.paths import OPAQUE, WHITEOUT, join, walk
 
 _OVERRIDDEN_BY_RUNTIMES = ("hostname", "resolv.conf")
@@ -41,12 +41,23 @@ class Merge:
             parent_path, _, name = path.rpartition("/")
             self._make(parent_path)[0].set_file(name, checksum)
 
-    def finish(self) -> None:
-        """Do what holds for the image as a whole."""
+    def finish(self) -> list[Dropped]:
+        """Do what holds for the image as a whole; return what that left out.
+
+        An image that is an encapsulated OSTree commit brings a repository, whose objects its
+        files are hard links to: the files stay, the repository has no business on a host.
+        """
+        dropped = []
+        sysroot = self.tree.dirs.get("sysroot")
+        if sysroot is not None and "ostree" in sysroot.dirs:
+            sysroot.remove("ostree")
+            dropped.append(Dropped("sysroot/ostree", "a repository inside of the image"))
         for name in _OVERRIDDEN_BY_RUNTIMES:
             checksum = self.tree.find(f"usr/etc/{name}")
             if isinstance(checksum, str) and self._is_empty(checksum):
                 self._make("usr/etc")[0].remove(name)
+                dropped.append(Dropped(f"usr/etc/{name}", "left empty by the image's build"))
+        return dropped
 
     def _apply(
         self, place: tuple[Tree, str], top: Tree, at: str, layer: Layer, special: set[str]

@@ -36,5 +36,5 @@ class Progress:
     def stage(self, name: Stage) -> None:
         """Take that a new stage begins."""
 
-    def finish(self) -> None:
+    def finish(self, *, failed: bool = False) -> None:
         """Take that nothing more is to come, so that a bar can be wiped away."""

@@ -244,7 +244,7 @@ class _Pull:
                 loaded = layer.load(self._repo, each.plan.commit)
                 dropped += loaded.dropped
                 merge.apply(loaded)
-            merge.finish()
+            dropped += merge.finish()
             commit = transaction.write_commit(
                 Commit(
                     tree=merge.tree.write(transaction),

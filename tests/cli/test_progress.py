@@ -92,8 +92,17 @@ def test_json_lines_keep_the_schema() -> None:
     assert [each["id"] for each in last["subtasks"]] == [each.layer.digest for each in PLANS]
     counts = [each["bytes"] for each in moved]
     assert counts == sorted(counts)
-    steps = [each["task"] for each in found if each["type"] == "ProgressSteps"]
-    assert steps == ["importing", "staging"]
+    steps = [
+        (each["task"], each["steps"], each["subtasks"][0]["completed"])
+        for each in found
+        if each["type"] == "ProgressSteps"
+    ]
+    assert steps == [
+        ("importing", 0, False),
+        ("importing", 1, True),
+        ("staging", 0, False),
+        ("staging", 1, True),
+    ]
     # At most five a second, and the last one always: two dozen advances take no time here.
     assert len(moved) <= 3
 
@@ -131,6 +140,9 @@ def test_progress_fd_of_a_pull(run: Any, tmp_path: Path) -> None:
 # -- for people --------------------------------------------------------------------------------
 
 
+END = "(end)"
+
+
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, Any]]:
     """Yield a terminal's two sides: what it shows, and the stream of the program in it."""
@@ -140,15 +152,26 @@ def terminal() -> Iterator[tuple[int, Any]]:
     os.close(shown)
 
 
+def screen(terminal: tuple[int, Any]) -> str:
+    """Return all that the terminal got. The kernel hands it over when it likes, but in order."""
+    shown, stream = terminal
+    stream.write(END)
+    stream.flush()
+    seen = b""
+    while not seen.endswith(END.encode()):
+        seen += os.read(shown, 100_000)
+    return seen.decode().removesuffix(END)
+
+
 def test_a_terminal_gets_a_bar(terminal: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    shown, stream = terminal
+    _, stream = terminal
     bar = choose(quiet=False, stream=stream)
     assert isinstance(bar, Bar)
     pull(bar)
     bar.message("said in between")
     bar.finish()
-    text = os.read(shown, 100_000).decode()
+    text = screen(terminal)
     assert "Pulling layers  " in text and "░" in text
     assert "100%  4.0 MB of 4.0 MB" in text and "layer 2/2" in text
     assert "\r\x1b[Ksaid in between\r\n" in text
@@ -195,9 +218,9 @@ def test_a_pull_with_nothing_to_move_shows_no_bar(
     terminal: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    shown, stream = terminal
+    _, stream = terminal
     bar = choose(quiet=False, stream=stream)
     bar.planned([])
     bar.stage(Stage.PULLING)
     bar.finish()
-    assert os.read(shown, 1000).decode() == "\r\x1b[KPulling layers …\r\x1b[K"
+    assert screen(terminal) == "\r\x1b[KPulling layers …\r\x1b[K"

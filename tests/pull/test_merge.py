@@ -370,6 +370,19 @@ PLACES: dict[str, tuple[Layers, Tree]] = {
         [[file("etc/hostname"), file("etc/resolv.conf"), file("etc/hosts")]],
         {"usr": "dir", "usr/etc": "dir", "usr/etc/hosts": ""},
     ),
+    "a repository inside of the image": (
+        [
+            [file("sysroot/ostree/repo/objects/ab/cd.file", "sh"), file("sysroot/keep", "k")],
+            [hardlink("usr/bin/sh", "sysroot/ostree/repo/objects/ab/cd.file")],
+        ],
+        {
+            "sysroot": "dir",
+            "sysroot/keep": "k",
+            "usr": "dir",
+            "usr/bin": "dir",
+            "usr/bin/sh": "sh",
+        },
+    ),
     "hostname and resolv.conf with content": (
         [[file("etc/hostname", "h"), symlink("etc/resolv.conf", "/run/r")]],
         {

@@ -378,11 +378,11 @@ def test_the_report_has_the_documents_fields(repo: Repository, tmp_path: Path) -
 def test_the_history_has_a_line_for_each_pull(repo: Repository, tmp_path: Path) -> None:
     reports = [pulled(repo, tmp_path / "oci", image(each)) for each in (BASE, THIRD)]
     for report in reports:
-        append_history(repo, "image", report)
+        append_history(repo, "image pull", report)
     text = (Path(repo.path) / "extensions/bootc-py/history.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["image"]["commit"] for line in lines] == [each.commit for each in reports]
-    assert all(line["command"] == "image" and line["time"].endswith("Z") for line in lines)
+    assert all(line["command"] == "image pull" and line["time"].endswith("Z") for line in lines)
 
 
 def test_progress_is_told_in_order(repo: Repository, tmp_path: Path) -> None:
