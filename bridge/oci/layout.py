@@ -14,7 +14,6 @@ import os
 import stat
 import tarfile
 from abc import ABC, abstractmethod
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from bridge import limits
@@ -93,12 +92,7 @@ class ImageLayout(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _check_marker(self) -> None:

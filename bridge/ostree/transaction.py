@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from bridge.errors import DamagedRepository
@@ -21,7 +20,7 @@ from bridge.limits import METADATA_MAX
 from bridge.ostree import durable, lock, objects, refs
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.repository import Repository
-from bridge.ostree.staging import Staging, remove_abandoned
+from bridge.ostree.staging import Staging
 
 
 @dataclass(slots=True)
@@ -74,12 +73,7 @@ class Transaction:
     def __enter__(self) -> Transaction:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     # -- content ---------------------------------------------------------------------------
@@ -191,12 +185,6 @@ class Transaction:
         for prefix in sorted(touched):
             durable.sync_directory(f"objects/{prefix}", repo.fd)
         durable.sync_directory("objects", repo.fd)
-
-
-def begin(repo: Repository) -> Transaction:
-    """Start a transaction, after the remains of processes that died have been cleared away."""
-    remove_abandoned(repo.fd)
-    return Transaction(repo)
 
 
 def _ensure_directory(name: str, dir_fd: int) -> None:

@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from types import TracebackType
 
 from bridge.errors import BridgeError, NoSpace
 from bridge.limits import BLOB_BUFFER
@@ -41,12 +40,7 @@ class Downloads:
     def __enter__(self) -> Downloads:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         for download in self._running:
             download.join()

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urljoin
 
@@ -82,12 +81,7 @@ class BlobStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -15,7 +15,8 @@ from bridge.ostree import durable, fsck, objects, refs, staging
 from bridge.ostree.config import Config
 from bridge.ostree.objects import Commit, DirMeta, DirTree, ObjectType
 from bridge.ostree.repository import Repository
-from bridge.ostree.transaction import Stats, Transaction, begin
+from bridge.ostree.staging import remove_abandoned
+from bridge.ostree.transaction import Stats, Transaction
 
 from .conftest import BIG, ITEMS, Item, objects_below, read, regular, store, store_all, umask
 
@@ -282,6 +283,7 @@ def test_what_was_pruned_between_transactions_is_stored_again(repo: Repository) 
 HOLD = """
 import sys
 from bridge.ostree.repository import Repository
+from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
 from bridge.ostree.objects import FileMeta
 repo = Repository.open({path!r})
@@ -295,12 +297,14 @@ def test_staging_of_the_living_stays_and_of_the_dead_goes(
 ) -> None:
     holder = other_process(HOLD.format(path=repo.path))
     (left,) = staged(repo)
-    with begin(repo):
+    remove_abandoned(repo.fd)
+    with Transaction(repo):
         assert left in staged(repo)
     holder.kill()
     holder.wait()
     assert staged(repo) == [left]
-    with begin(repo) as transaction:
+    remove_abandoned(repo.fd)
+    with Transaction(repo) as transaction:
         assert left not in staged(repo)
         assert len(staged(repo)) == 1
         transaction.publish()
