@@ -6,6 +6,7 @@ Only the module of the command that was asked for is imported: `--help` stays qu
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bridge import __version__
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, NoSpace
 
 _COMMANDS = {
     "switch": "boot another image from the next boot on",
@@ -46,10 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BridgeError as error:
-        if options.verbose:
-            import traceback
-
-            traceback.print_exc()
+        _explain(options)
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has had enough; that must not end in a traceback at exit.
@@ -58,9 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; what was downloaded is kept for the next time", 130)
     except OSError as error:
-        if options.verbose:
-            raise
-        return _fail(f"{options.command}: {error}", 1)
+        _explain(options)
+        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else BridgeError
+        return _fail(f"{options.command}: {error}", kind.exit_code)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    """Show where the error in hand came from, if the user wants to know."""
+    if options.verbose:
+        import traceback
+
+        traceback.print_exc()
 
 
 def _fail(message: str, code: int) -> int:

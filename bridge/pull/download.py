@@ -8,6 +8,7 @@ verifies all bytes, those that lay on disk before included.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -110,7 +111,8 @@ class _Download:
         try:
             durable.write_all_at(self._fd, chunk, self.written)
         except OSError as error:
-            raise NoSpace(f"cannot keep a downloaded blob: {error.strerror}") from error
+            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else BridgeError
+            raise kind(f"cannot keep a downloaded blob: {error.strerror}") from error
         with self._changed:
             self.written += len(chunk)
             self._changed.notify()

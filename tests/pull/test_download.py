@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -211,14 +212,21 @@ def test_nobody_waits_for_a_peer_that_says_nothing(
     assert client.closed.is_set()
 
 
-def test_a_full_disk_is_told_as_such(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, BridgeError)],
+)
+def test_a_full_disk_is_told_as_such(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[BridgeError]
+) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("bridge.ostree.durable.write_all_at", full)
     _, blobs = downloads(repo, whole)
-    with blobs, pytest.raises(NoSpace, match="No space left"):
+    with blobs, pytest.raises(kind, match=os.strerror(code)) as raised:
         b"".join(blobs.chunks(BLOB, Meter()))
+    assert raised.type is kind
 
 
 def test_an_empty_blob_needs_no_byte(repo: Repository) -> None:
