@@ -10,35 +10,47 @@ MANIFEST_MAX = 4 * MIB
 CONFIG_MAX = 4 * MIB
 """Image configurations are read into memory whole."""
 TOKEN_MAX = 1 * MIB
+"""A token server's answer is a JSON document of a few KiB; containers/image has the same limit."""
 ERROR_BODY_MAX = 1 * MIB
+"""Read so that a connection can be used again and the error be told; of no other use."""
 LAYERS_MAX = 500
 """Overlay engines stop at 128 layers; a rechunked OS image has up to about 450."""
 INDEX_ENTRIES_MAX = 10_000
+"""Platforms of one image: dozens. Each entry becomes an object in memory."""
+LAYOUT_MARKER_MAX = 64 * KIB
+"""The file `oci-layout` holds one short object."""
 ARCHIVE_MEMBERS_MAX = 100_000
 """Files in an `oci-archive:`; its table of offsets is held in memory."""
 
 # -- network ---------------------------------------------------------------------------------
 CONNECT_TIMEOUT = 30.0
+"""A host that is there answers within a few round trips, three lost packets included."""
 IDLE_TIMEOUT = 30.0
 """No byte for this long, in headers or in a body, is a stall: the request is given up."""
 SLOWEST_BODY = 1 * KIB
 """A body that brings less than this in `IDLE_TIMEOUT` is as good as stalled."""
 REDIRECTS_MAX = 10
+"""What browsers and curl's users expect; a registry needs one or two."""
 RETRIES = 3
 """Tries after the first one; `--retry-times` changes it."""
 RETRY_FIRST_DELAY = 0.5
+"""Long enough for a load balancer to turn to another server; doubled each time."""
 RETRY_DELAY_MAX = 60.0
 """`Retry-After` beyond this is not obeyed but reported: nobody wants a silent hour."""
 RETRY_TOTAL_MAX = 300.0
+"""All waits of one request together: after five minutes somebody should be told."""
 TAG_PAGES_MAX = 1000
 """Pages of a tag list: a registry that always links to another one would never end."""
 TAG_PAGE_MAX = 4 * MIB
+"""A page of 1,000 tags of 128 characters is 135 KB."""
 AUTH_FILE_MAX = 4 * MIB
+"""A few entries; read into memory whole."""
 TOKEN_LIFETIME = 60.0
 """Of a bearer token whose answer names none: the distribution spec's default."""
 TOKEN_MARGIN = 10.0
 """A token this near its end is renewed before it is used."""
 CREDENTIAL_HELPER_TIMEOUT = 60.0
+"""A helper may ask a person, or another host."""
 RESUME_PROGRESS = 1 * MIB
 """A body that broke after this many new bytes has not used up a try."""
 BLOB_BUFFER = 256 * KIB
@@ -50,8 +62,11 @@ PARALLEL_BLOBS = 3
 PAX_MAX = 1 * MIB
 """One pax or GNU long-name header."""
 PATH_MAX = 4096
+"""The kernel's PATH_MAX: a longer one could not be opened."""
 COMPONENT_MAX = 255
+"""NAME_MAX of ext4, xfs and btrfs."""
 DEPTH_MAX = 256
+"""Directories below one another; trees are walked by recursion. An OS has about 20."""
 XATTR_VALUE_MAX = 64 * KIB
 """The kernel's XATTR_SIZE_MAX."""
 XATTR_NAME_MAX = 255
@@ -59,6 +74,7 @@ XATTR_NAME_MAX = 255
 SPARSE_PIECES_MAX = 100_000
 """Pieces of one sparse file: its map is held in memory."""
 SPARSE_FREE = 1 * GIB
+"""A sparse file up to this may be all hole: virtual disks and databases are made so."""
 SPARSE_RATIO_MAX = 1000
 """A sparse file beyond SPARSE_FREE may be at most this many times what is stored of it."""
 LINK_HOPS_MAX = 40
@@ -78,5 +94,6 @@ BLS_ENTRY_MAX = 64 * KIB
 ORIGIN_MAX = 1 * MIB
 """rpm-ostree's origins list packages; GKeyFile itself has no limit."""
 OS_RELEASE_MAX = 64 * KIB
+"""A dozen short lines, of which two or three are looked at."""
 BOOT_MARGIN = 1 * MIB
-"""Room left on /boot beyond the kernel: for entries, links and file system metadata."""
+"""One pax or GNU long-name header: room for 16 xattrs of the largest size."""

@@ -16,7 +16,7 @@ from typing import Any
 from bridge import limits
 from bridge.errors import MalformedImage
 
-OUTPUT_MAX = 256 * limits.KIB
+OUTPUT_CHUNK = 256 * limits.KIB
 """No chunk that comes out of a decoder is larger, whatever the input claims; fits an L2 cache."""
 _INPUT_SLICE = 64 * limits.KIB
 """What a gzip decoder is given at once: it copies what it left unused, so less is cheaper."""
@@ -31,7 +31,7 @@ def decompress(chunks: Iterable[bytes], compression: str) -> Iterator[bytes]:
     """Return the uncompressed bytes of a layer blob that arrives as `chunks`.
 
     `compression` is `none`, `gzip` or `zstd`, as `oci.model.layer_compression` gives it. Chunks
-    that a decoder makes have at most `OUTPUT_MAX` bytes; uncompressed ones pass as they are.
+    that a decoder makes have at most `OUTPUT_CHUNK` bytes; uncompressed ones pass as they are.
     Raises `MalformedImage` for bytes of another kind, damaged, cut off, or with a tail.
     """
     if compression not in ("none", "gzip", "zstd"):
@@ -96,12 +96,12 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
                             break
                     member = library.decompressobj(31)
                 try:
-                    plain = member.decompress(data, OUTPUT_MAX)
+                    plain = member.decompress(data, OUTPUT_CHUNK)
                     if plain:
                         yield plain
                     # A full buffer may hide more that has already left the input.
-                    while len(plain) == OUTPUT_MAX and not (member.eof or member.unconsumed_tail):
-                        plain = member.decompress(b"", OUTPUT_MAX)
+                    while len(plain) == OUTPUT_CHUNK and not (member.eof or member.unconsumed_tail):
+                        plain = member.decompress(b"", OUTPUT_CHUNK)
                         if plain:
                             yield plain
                 except (library.error, zlib.error) as error:
@@ -135,7 +135,7 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     reader = decoder.stream_reader(source, read_across_frames=True)
     written = 0
     try:
-        while plain := reader.read(OUTPUT_MAX):
+        while plain := reader.read(OUTPUT_CHUNK):
             written += len(plain)
             yield plain
     except zstandard.ZstdError as error:

@@ -26,7 +26,6 @@ REF_NAME = "org.opencontainers.image.ref.name"
 
 _MARKER = "oci-layout"
 _INDEX = "index.json"
-_MARKER_MAX = 64 * limits.KIB
 
 
 class ImageLayout(ABC):
@@ -97,7 +96,7 @@ class ImageLayout(ABC):
 
     def _check_marker(self) -> None:
         try:
-            marker = json.loads(self._read(_MARKER, _MARKER_MAX))
+            marker = json.loads(self._read(_MARKER, limits.LAYOUT_MARKER_MAX))
             version = marker["imageLayoutVersion"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise MalformedImage(f"{self.path}: its {_MARKER} file is not valid") from None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bridge import limits
 from bridge.errors import MalformedImage
-from bridge.layer.compression import OUTPUT_MAX, decompress
+from bridge.layer.compression import OUTPUT_CHUNK, decompress
 
 NOISE = random.Random(7).randbytes(40_000)
 TEXT = NOISE[:30_000] + b"abc" * 100_000 + bytes(1000)
@@ -141,13 +141,13 @@ def test_a_bomb_comes_in_small_chunks(compression: str, inflater: str) -> None:
     blob = gzip.compress(plain, 9) if compression == "gzip" else frame(plain)
     total = 0
     for chunk in decompress([blob], compression):
-        assert 0 < len(chunk) <= OUTPUT_MAX
+        assert 0 < len(chunk) <= OUTPUT_CHUNK
         total += len(chunk)
     assert total == len(plain)
 
 
 def test_the_end_of_an_output_buffer_is_no_end_of_the_stream(inflater: str) -> None:
-    for size in range(OUTPUT_MAX - 3, OUTPUT_MAX + 4):
+    for size in range(OUTPUT_CHUNK - 3, OUTPUT_CHUNK + 4):
         blob = gzip.compress(bytes(size))
         # Cut around the trailer, where all input may be taken before all output is given.
         for cut in range(len(blob) - 12, len(blob)):
