@@ -38,9 +38,20 @@ class NetworkError(BridgeError):
 
 
 class VerificationFailed(BridgeError):
-    """Bytes do not have the digest, DiffID or size that they must have."""
+    """Bytes do not have the digest, DiffID or size that they must have.
+
+    `digest` is the one that content was held to, where another copy may have it.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, digest: str | None = None) -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
+class Blocked(VerificationFailed):
+    """registries.conf forbids to pull from there: a matter of policy, so no request was sent."""
 
 
 class MalformedImage(BridgeError):

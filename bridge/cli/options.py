@@ -43,9 +43,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         type=_boolean,
         nargs="?",
         const=True,
-        default=True,
         metavar="BOOL",
-        help="false accepts any certificate, and plain HTTP",
+        help="false accepts any certificate, and plain HTTP (default: true, or as registries.conf "
+        "says of the registry)",
     )
     group.add_argument("--cert-dir", metavar="DIR", help="directory with *.crt, *.cert, *.key")
     group.add_argument(
@@ -124,9 +124,10 @@ def _parsed(text: str, transport: str | None) -> ImageReference:
     except UsageError:
         if not is_short_name(text):
             raise
-    from bridge.registry.shortname import ShortNames
+    from bridge.registry.conffiles import load_registries
+    from bridge.registry.shortname import expand
 
-    return parse_reference(ShortNames.load().expand(text))
+    return parse_reference(expand(text, load_registries()))
 
 
 def _absolute(reference: ImageReference) -> ImageReference:

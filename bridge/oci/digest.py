@@ -68,5 +68,6 @@ class Verifier:
         actual = self._hash.hexdigest()
         if actual != self.digest.hex:
             raise VerificationFailed(
-                f"{self.what}: content has {self.digest.algorithm}:{actual}, not {self.digest}"
+                f"{self.what}: content has {self.digest.algorithm}:{actual}, not {self.digest}",
+                self.digest,
             )

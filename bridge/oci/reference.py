@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, replace
+from typing import Self
 
 from bridge.errors import MalformedImage, UsageError
 from bridge.oci.digest import Digest
@@ -81,13 +82,19 @@ class RegistryReference:
         """What a registry is asked for: the digest when there is one, else the tag."""
         return self.digest or self.tag or DEFAULT_TAG
 
-    def with_digest(self, digest: Digest) -> RegistryReference:
+    def with_digest(self, digest: Digest) -> Self:
         """Return the same repository pinned to `digest`."""
         return replace(self, tag=None, digest=digest)
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+def is_host(text: str) -> bool:
+    """Tell whether `text` is a registry's `HOST[:PORT]`."""
+    matched = _HOST.fullmatch(text)
+    return matched is not None and int(matched["port"] or 1) in range(1, 65536)
 
 
 def is_short_name(text: str) -> bool:
@@ -119,8 +126,7 @@ def parse_registry_reference(text: str) -> RegistryReference:
         host = DOCKER_HUB
     if host == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
-    matched = _HOST.fullmatch(host)
-    if not matched or int(matched["port"] or 1) not in range(1, 65536):
+    if not is_host(host):
         raise UsageError(f"image reference {text!r:.300}: {host!r} is not a registry host")
     if not _REPOSITORY.fullmatch(repository):
         raise UsageError(

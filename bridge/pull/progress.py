@@ -28,7 +28,7 @@ class Progress:
         """Take what is going to be done with each layer."""
 
     def advance(self, plan: LayerPlan, count: int) -> None:
-        """Take that `count` more bytes of a layer's blob were read."""
+        """Take that `count` more bytes of a layer's blob were read; less than 0: were in vain."""
 
     def layer_done(self, plan: LayerPlan) -> None:
         """Take that a layer is in the store."""

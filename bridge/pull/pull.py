@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bridge.errors import BridgeError, MalformedImage
+from bridge.errors import BridgeError, MalformedImage, VerificationFailed
 from bridge.limits import PARALLEL_BLOBS
 from bridge.oci.digest import Digest
 from bridge.oci.model import (
@@ -103,7 +103,7 @@ def pull(
     with ExitStack() as stack:
         stack.enter_context(lock.writing(repo))
         remove_abandoned(repo.fd)
-        source = open_source(reference, network or NetworkOptions(), repo, stack)
+        source = open_source(reference, network or NetworkOptions(), repo, stack, progress.message)
         return _Pull(repo, reference, source, progress).run(platform or Platform.host(), bootable)
 
 
@@ -119,6 +119,8 @@ class _Pull:
         self._stats_lock = threading.Lock()
         self._cancelled = threading.Event()
         self._last_read = 0.0
+        self._read: dict[Digest, int] = {}
+        """Bytes of each blob that were read so far."""
 
     def run(self, platform: Platform, bootable: bool) -> TransferReport:
         seconds = Seconds()
@@ -200,32 +202,42 @@ class _Pull:
 
     def _import_layer(self, wanted: LayerPlan) -> LayerReport:
         meter = Meter(self._source.meter)
-        blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
-        try:
-            with (
-                Transaction(self._repo) as transaction,
-                ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id)) as chunks,
-            ):
-                imported = ingest(chunks, transaction)
-                # The stream has ended and raised nothing: all of it is what it should be.
-                commit = imported.store(transaction, wanted.diff_id)
-                transaction.set_ref(layer_ref(wanted.layer.digest), commit)
-                stats = transaction.publish()
-        except BridgeError as error:
-            if error.exit_code in (6, 7):
-                self._source.done(wanted.layer)  # what lies there is wrong, not unfinished
-            raise type(error)(f"{self._reference}: {error}") from error
+        while True:
+            try:
+                commit, stats = self._import_blob(wanted, meter)
+                break
+            except BridgeError as error:
+                if error.exit_code in (6, 7):
+                    self._source.done(wanted.layer)  # what lies there is wrong, not unfinished
+                wrong = isinstance(error, VerificationFailed) and error.digest
+                if wrong != wanted.layer.digest or not self._source.distrust(wanted.layer):
+                    raise type(error)(f"{self._reference}: {error}") from error
+                self._progress.advance(wanted, -self._read[wanted.diff_id])
         self._source.done(wanted.layer)
         with self._stats_lock:
             self._stats.add(stats)
         self._progress.layer_done(wanted)
         return LayerReport(replace(wanted, commit=commit), meter.received_bytes, meter.requests)
 
+    def _import_blob(self, wanted: LayerPlan, meter: Meter) -> tuple[str, Stats]:
+        blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
+        with (
+            Transaction(self._repo) as transaction,
+            ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id)) as chunks,
+        ):
+            imported = ingest(chunks, transaction)
+            # The stream has ended and raised nothing: all of it is what it should be.
+            commit = imported.store(transaction, wanted.diff_id)
+            transaction.set_ref(layer_ref(wanted.layer.digest), commit)
+            return commit, transaction.publish()
+
     def _watched(self, wanted: LayerPlan, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        self._read[wanted.diff_id] = 0
         for chunk in chunks:
             if self._cancelled.is_set():
                 raise BridgeError("cancelled, because another layer failed")
             self._progress.advance(wanted, len(chunk))
+            self._read[wanted.diff_id] += len(chunk)
             yield chunk
         self._last_read = max(self._last_read, time.monotonic())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -36,14 +36,24 @@ class Source(Protocol):
     def done(self, descriptor: Descriptor) -> None:
         """Tell that a blob was used up, so that nothing of it need be kept."""
 
+    def distrust(self, descriptor: Descriptor) -> bool:
+        """Tell that a blob had wrong bytes; return whether reading it again may bring others."""
+
     def cancel(self) -> None:
         """Have every blob that is being read fail, without waiting for the network."""
 
 
 def open_source(
-    reference: ImageReference, network: NetworkOptions, repo: Repository, stack: ExitStack
+    reference: ImageReference,
+    network: NetworkOptions,
+    repo: Repository,
+    stack: ExitStack,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Source:
-    """Return the source that `reference` names; it is closed with `stack`."""
+    """Return the source that `reference` names; it is closed with `stack`.
+
+    `tell` takes lines for the user: which mirror serves, which was given up.
+    """
     reference.require_supported()
     if reference.signature is Signature.SIGNED:
         raise VerificationFailed(
@@ -51,7 +61,7 @@ def open_source(
             "check; nothing was pulled"
         )
     if reference.transport is Transport.REGISTRY:
-        return _RegistrySource(reference, network, repo, stack)
+        return _RegistrySource(reference, network, repo, stack, tell)
     path, tag = reference.layout
     kind = Archive if reference.transport is Transport.OCI_ARCHIVE else Layout
     return _LayoutSource(stack.enter_context(kind.open(path)), tag)
@@ -64,6 +74,7 @@ class _RegistrySource:
         network: NetworkOptions,
         repo: Repository,
         stack: ExitStack,
+        tell: Callable[[str], None],
     ) -> None:
         # A layout on disk needs none of this, and to import it costs more than to read one.
         from bridge.pull.download import Downloads
@@ -71,7 +82,7 @@ class _RegistrySource:
 
         self.meter = Meter()
         self._reference = reference.registry
-        self._client = Client(network, self.meter)
+        self._client = Client(network, self.meter, tell=tell)
         stack.callback(self._client.close)
         self._downloads = stack.enter_context(Downloads(self._client, self._reference, repo))
 
@@ -80,8 +91,9 @@ class _RegistrySource:
         return parse_document(raw, media_type)
 
     def manifest(self, descriptor: Descriptor) -> Manifest | Index:
-        pinned = self._reference.with_digest(descriptor.digest)
-        raw, media_type, _digest = self._client.get_manifest(pinned)
+        raw, media_type, _digest = self._client.get_manifest(
+            self._reference, instance=descriptor.digest
+        )
         return parse_document(raw, media_type)
 
     def config(self, descriptor: Descriptor) -> bytes:
@@ -92,6 +104,9 @@ class _RegistrySource:
 
     def done(self, descriptor: Descriptor) -> None:
         self._downloads.forget(descriptor)
+
+    def distrust(self, descriptor: Descriptor) -> bool:
+        return self._client.distrust(self._reference, descriptor.digest)
 
     def cancel(self) -> None:
         self._downloads.stop()
@@ -120,6 +135,9 @@ class _LayoutSource:
 
     def done(self, descriptor: Descriptor) -> None:
         pass
+
+    def distrust(self, descriptor: Descriptor) -> bool:
+        return False
 
     def cancel(self) -> None:
         pass

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 
 from bridge.errors import NetworkError, NotAuthorised
 from bridge.registry.authfile import CredentialStore
@@ -28,11 +29,9 @@ class Authenticator:
         self,
         credentials: CredentialStore,
         *,
-        tls_verify: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._credentials = credentials
-        self._tls_verify = tls_verify
         self._now = now
         self._tokens = TokenCache()
 
@@ -71,10 +70,11 @@ class Authenticator:
     ) -> Generator[Request, Reply, str | None]:
         """Answer the challenge of `reply`; return None when there is nothing to answer it with."""
         challenges = parse_challenges(reply.headers.get("WWW-Authenticate", ""))
-        credentials = self._credentials.find(scope.host, scope.repository)
+        credentials = self._credentials.find(scope.host, scope.repository, named=scope.named)
         if bearer := _first(challenges, "bearer"):
-            secure = self._tls_verify and origin(request.url)[0] == "https"
+            secure = not request.insecure and origin(request.url)[0] == "https"
             asked = token_request(bearer, scope, credentials, secure=secure)
+            asked = replace(asked, insecure=request.insecure)
             server = origin(asked.url)[1]
             answer = yield asked
             if answer.status in (400, 401, 403):
@@ -90,7 +90,7 @@ class Authenticator:
         return token.value
 
     def _refusal(self, scope: Scope, what: str) -> NotAuthorised:
-        credentials = self._credentials.find(scope.host, scope.repository)
+        credentials = self._credentials.find(scope.host, scope.repository, named=scope.named)
         name = f"{scope.host}/{scope.repository}"
         if credentials is not None:
             user = f"the credentials of {credentials.username!r:.100}"

@@ -2,7 +2,7 @@
 
 The order, first find wins:
 
-1. `--creds`, for every registry.
+1. `--creds`, for every registry that the user names: not for mirrors on other hosts.
 2. `--authfile`, else `$REGISTRY_AUTH_FILE`: then no other file is read, as in containers.
 3. bootc's files: `/run/ostree`, `/etc/ostree` and `/usr/lib/ostree/auth.json` for root,
    `$XDG_RUNTIME_DIR/ostree` and `~/.config/ostree/auth.json` for others. bootc reads only the
@@ -11,7 +11,8 @@ The order, first find wins:
    variable), `~/.config/containers/auth.json`, `~/.docker/config.json`, `~/.dockercfg`.
 
 Within a file: the helper that `credHelpers` gives the host, the most specific entry of `auths`
-(`host/ns/repo`, `host/ns`, `host`), and last Docker's `credsStore`. Sources:
+(`host/ns/repo`, `host/ns`, `host`), and last Docker's `credsStore`. `credential-helpers` of
+registries.conf, if set, says which helpers are asked before or instead of all files. Sources:
 containers-auth.json(5), bootc's documentation of secrets, docker-credential-helpers.
 """
 
@@ -32,6 +33,7 @@ from bridge import limits
 from bridge.errors import UsageError
 from bridge.oci.reference import DOCKER_HUB
 from bridge.registry.options import NetworkOptions
+from bridge.registry.registriesconf import AUTH_FILES
 
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _DOCKER_HUB_HOSTS = (DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
@@ -97,26 +99,36 @@ class CredentialStore:
         options: NetworkOptions,
         environ: Mapping[str, str] = os.environ,
         uid: int | None = None,
+        helpers: tuple[str, ...] | None = None,
     ) -> None:
+        """`helpers` are the `credential-helpers` of registries.conf."""
         self.files = auth_files(options, environ, os.geteuid() if uid is None else uid)
         self._environ = environ
         self._given = _parse_creds(options.creds)
+        self._helpers = helpers or (AUTH_FILES,)
         self._found: dict[str, Credentials | None] = {}
         self._lock = threading.Lock()
 
-    def find(self, host: str, repository: str) -> Credentials | None:
+    def find(self, host: str, repository: str, *, named: bool = True) -> Credentials | None:
         """Return credentials for `host/repository`, or None.
 
+        `named`: the user named that host, so that what they gave with `--creds` is meant for it.
         Raises `UsageError` when a file cannot be understood or its helper cannot be run.
         """
-        if self._given is not None:
+        if self._given is not None and named:
             return self._given
         name = f"{host}/{repository}"
         with self._lock:
             if name not in self._found:
-                searches = (self._search(file, host, name) for file in self.files)
+                searches = (self._consult(helper, host, name) for helper in self._helpers)
                 self._found[name] = next(filter(None, searches), None)
             return self._found[name]
+
+    def _consult(self, helper: str, host: str, name: str) -> Credentials | None:
+        if helper != AUTH_FILES:
+            return self._ask_helper(helper, host, "registries.conf")
+        searches = (self._search(file, host, name) for file in self.files)
+        return next(filter(None, searches), None)
 
     def _search(self, file: AuthFile, host: str, name: str) -> Credentials | None:
         document = _read(file)
@@ -124,20 +136,20 @@ class CredentialStore:
             document = {"auths": document}
         auths = _table(document, "auths", file.path)
         helper = _table(document, "credHelpers", file.path).get(host)
-        if helper and (found := self._ask_helper(helper, host, file.path)):
+        if helper and (found := self._ask_helper(helper, host, f"auth file {file.path}")):
             return found
         for entry in _candidates(auths, host, name):
             if found := _decode(entry, file.path):
                 return found
         if store := document.get("credsStore"):
             server = _DOCKER_HUB_KEY if host == DOCKER_HUB else host
-            return self._ask_helper(store, server, file.path)
+            return self._ask_helper(store, server, f"auth file {file.path}")
         return None
 
-    def _ask_helper(self, helper: object, server: str, path: str) -> Credentials | None:
+    def _ask_helper(self, helper: object, server: str, file: str) -> Credentials | None:
         """Run `docker-credential-HELPER get`, which reads the server's name from stdin."""
         if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
-            raise UsageError(f"auth file {path}: {helper!r:.100} is no name of a credential helper")
+            raise UsageError(f"{file}: {helper!r:.100} is no name of a credential helper")
         program = f"docker-credential-{helper}"
         try:
             done = subprocess.run(
@@ -150,7 +162,7 @@ class CredentialStore:
             )
         except FileNotFoundError:
             raise UsageError(
-                f"auth file {path} wants {program} for {server}, which is not installed; install "
+                f"{file} wants {program} for {server}, which is not installed; install "
                 "it or give --creds"
             ) from None
         except (OSError, subprocess.TimeoutExpired) as error:

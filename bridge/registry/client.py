@@ -1,28 +1,40 @@
 """A registry's read side: manifests, blobs and tags of the OCI distribution-spec, verified.
 
 Manifests are raw bytes with the digest we computed; which instance of an index is meant is
-decided above. Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+decided above. Where a reference is asked for, `bridge.registry.mirrors` tells; the methods whose
+names begin with an underscore, and `open_blob`, ask one endpoint. Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import urljoin
 
 from bridge import limits
-from bridge.errors import BridgeError, MalformedImage, NetworkError, NotFound, VerificationFailed
+from bridge.errors import (
+    BridgeError,
+    MalformedImage,
+    NetworkError,
+    NotFound,
+    VerificationFailed,
+)
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import DOCKER_HUB, RegistryReference
 from bridge.registry.auth import Authenticator, describe
 from bridge.registry.authfile import CredentialStore
+from bridge.registry.blob import BlobStream
+from bridge.registry.conffiles import load_registries
 from bridge.registry.message import Request, origin
 from bridge.registry.meter import Meter
+from bridge.registry.mirrors import FAILURES, Endpoint, Route, endpoints, only_endpoint
 from bridge.registry.options import NetworkOptions
+from bridge.registry.registriesconf import RegistriesConf
 from bridge.registry.token import Scope
 from bridge.registry.transport import Interrupted, Response, TooLarge, Transport
 
@@ -51,42 +63,12 @@ class ManifestHead(NamedTuple):
     size: int | None
 
 
-class BlobStream:
-    """A blob's raw bytes from `start` on, in chunks of at most `limits.BLOB_BUFFER`.
-
-    A context manager. Holds the length, not the digest: the caller verifies. Iterating raises
-    `NetworkError` when the body stalls, breaks or ends early, and `VerificationFailed` when it
-    goes on beyond the descriptor's size.
-    """
-
-    def __init__(self, what: str, response: Response, start: int, size: int) -> None:
-        self.start = start
-        self._what = what
-        self._response = response
-        self._left = size - start
-
-    def __iter__(self) -> Iterator[bytes]:
-        # One byte more than there may be, so that a longer body is seen and not taken in.
-        for chunk in self._response.chunks(self._left + 1):
-            self._left -= len(chunk)
-            if self._left < 0:
-                raise VerificationFailed(f"{self._what}: longer than its descriptor says")
-            yield chunk
-        if self._left > 0:
-            raise Interrupted(f"{self._what}: the body ended {self._left} bytes early")
-
-    def close(self) -> None:
-        self._response.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 class Client:
-    """Reads registries. Safe for several threads; each request counts into the meter given."""
+    """Reads registries. Safe for several threads; each request counts into the meter given.
+
+    References are those that users name: `registries` (by default the files of this host) says
+    where they are asked for, and `tell` takes a line whenever that is not the first such place.
+    """
 
     def __init__(
         self,
@@ -95,20 +77,41 @@ class Client:
         *,
         credentials: CredentialStore | None = None,
         transport: Transport | None = None,
+        registries: RegistriesConf | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         options = options or NetworkOptions()
         self.meter = meter or Meter()
+        self._tls_verify = options.tls_verify
         self._transport = transport or Transport(options)
-        self._auth = Authenticator(
-            credentials or CredentialStore(options), tls_verify=options.tls_verify
-        )
+        self._registries = load_registries() if registries is None else registries
+        if credentials is None:
+            credentials = CredentialStore(options, helpers=self._registries.credential_helpers)
+        self._auth = Authenticator(credentials)
+        self._tell = tell
+        self._routes: dict[RegistryReference, Route] = {}
+        self._lock = threading.Lock()
 
-    def get_manifest(self, ref: RegistryReference, meter: Meter | None = None) -> FetchedManifest:
+    def get_manifest(
+        self,
+        ref: RegistryReference,
+        meter: Meter | None = None,
+        *,
+        instance: Digest | None = None,
+    ) -> FetchedManifest:
         """Return the manifest or index that `ref` names, held to its digest if it has one.
 
-        Raises `NotFound`, `NotAuthorised`, `NetworkError`, `VerificationFailed`, and
-        `MalformedImage` for what is too large or of Docker's schema 1.
+        `instance` is the digest of one that the index of that name lists, which is asked for
+        instead. Raises `NotFound`, `NotAuthorised`, `NetworkError`, `VerificationFailed`
+        (`Blocked` among them), and `MalformedImage` for what is too large or of Docker's schema 1.
         """
+
+        def get(at: Endpoint) -> FetchedManifest:
+            return self._get_manifest(at.with_digest(instance) if instance else at, meter)
+
+        return self._route(ref).ask(get)
+
+    def _get_manifest(self, ref: Endpoint, meter: Meter | None) -> FetchedManifest:
         try:
             reply = self._manifest("GET", ref, limits.MANIFEST_MAX, meter)
         except TooLarge as error:
@@ -125,13 +128,17 @@ class Client:
 
     def head_manifest(self, ref: RegistryReference, meter: Meter | None = None) -> ManifestHead:
         """Return what the registry says of the manifest that `ref` names; same errors."""
-        reply = self._manifest("HEAD", ref, None, meter)
-        reply.close()
-        return ManifestHead(_media_type(reply), _claimed_digest(ref, reply), _length(reply))
+
+        def head(at: Endpoint) -> ManifestHead:
+            reply = self._manifest("HEAD", at, None, meter)
+            reply.close()
+            return ManifestHead(_media_type(reply), _claimed_digest(at, reply), _length(reply))
+
+        return self._route(ref).ask(head)
 
     def open_blob(
         self,
-        ref: RegistryReference,
+        ref: Endpoint,
         descriptor: Descriptor,
         start: int = 0,
         meter: Meter | None = None,
@@ -170,9 +177,31 @@ class Client:
     ) -> Generator[bytes, None, None]:
         """Yield a blob's bytes from `start` to its size, each once, resuming when the body breaks.
 
-        The caller verifies the digest. Raises what `open_blob` does, and `NetworkError` when the
-        tries are used up; a try that brought `limits.RESUME_PROGRESS` new bytes is not counted.
+        What one endpoint does not give goes on at the next. The caller verifies the digest, and
+        says `distrust` if it is wrong. Raises what `open_blob` does, and `NetworkError` when the
+        tries are used up.
         """
+        route = self._route(ref)
+        turn = route.turn(descriptor.digest)
+        done = start
+        while True:
+            try:
+                for chunk in self._iter_blob(turn.endpoint, descriptor, done, meter):
+                    route.came(descriptor.digest, turn.index)
+                    done += len(chunk)
+                    yield chunk
+                return
+            except FAILURES as error:
+                turn.hand_over(error)
+
+    def distrust(self, ref: RegistryReference, blob: Digest) -> bool:
+        """Take that `iter_blob` gave wrong bytes; tell whether to try again may bring others."""
+        return self._route(ref).distrust(blob)
+
+    def _iter_blob(
+        self, ref: Endpoint, descriptor: Descriptor, start: int, meter: Meter | None
+    ) -> Generator[bytes, None, None]:
+        """Do so at one endpoint. A try that brought `limits.RESUME_PROGRESS` is not counted."""
         counted = meter or self.meter
         backoff = self._transport.backoff()
         done = kept = start
@@ -210,22 +239,32 @@ class Client:
         what = f"blob {descriptor.digest} of {ref.name}"
         if descriptor.size > limit:
             raise MalformedImage(f"{what}: {descriptor.size} bytes; the limit is {limit}")
-        verifier = Verifier(what, descriptor.digest, descriptor.size)
-        parts = []
-        for chunk in self.iter_blob(ref, descriptor, meter=meter):
-            verifier.update(chunk)
-            parts.append(chunk)
-        verifier.finish()
-        return b"".join(parts)
+        while True:
+            verifier = Verifier(what, descriptor.digest, descriptor.size)
+            parts = []
+            for chunk in self.iter_blob(ref, descriptor, meter=meter):
+                verifier.update(chunk)
+                parts.append(chunk)
+            try:
+                verifier.finish()
+            except VerificationFailed:
+                if not self.distrust(ref, descriptor.digest):
+                    raise
+            else:
+                return b"".join(parts)
 
     def list_tags(self, ref: RegistryReference, meter: Meter | None = None) -> list[str]:
-        """Return the tags of a repository, all pages of them, in the registry's order."""
+        """Return the tags of a repository, all pages of them, in the registry's order.
+
+        Mirrors are not asked, nor is another location: they are for images, as in containers.
+        """
+        at = only_endpoint(ref, self._registries, self._tls_verify)
         tags: list[str] = []
         path = "tags/list?n=1000"
         for _ in range(limits.TAG_PAGES_MAX):
-            reply = self._send("GET", ref, path, {}, limits.TAG_PAGE_MAX, meter)
+            reply = self._send("GET", at, path, {}, limits.TAG_PAGE_MAX, meter)
             if reply.status != 200:
-                raise self._failure(ref, f"repository {ref.name}", reply)
+                raise self._failure(at, f"repository {ref.name}", reply)
             link = _NEXT.search(reply.headers.get("Link", ""))
             try:
                 page = json.loads(reply.body)["tags"] or []
@@ -244,8 +283,15 @@ class Client:
         """Close the idle connections."""
         self._transport.close()
 
+    def _route(self, ref: RegistryReference) -> Route:
+        with self._lock:
+            if ref not in self._routes:
+                places = endpoints(ref, self._registries, self._tls_verify)
+                self._routes[ref] = Route(ref, places, self._tell)
+            return self._routes[ref]
+
     def _manifest(
-        self, method: str, ref: RegistryReference, limit: int | None, meter: Meter | None
+        self, method: str, ref: Endpoint, limit: int | None, meter: Meter | None
     ) -> Response:
         path = f"manifests/{ref.identifier}"
         reply = self._send(method, ref, path, {"Accept": _ACCEPT}, limit, meter)
@@ -256,7 +302,7 @@ class Client:
     def _send(
         self,
         method: str,
-        ref: RegistryReference,
+        ref: Endpoint,
         path: str,
         headers: dict[str, str],
         limit: int | None,
@@ -265,10 +311,10 @@ class Client:
         """Send a request below the repository, authenticating as the registry demands."""
         counted = meter or self.meter
         host = "registry-1.docker.io" if ref.host == DOCKER_HUB else ref.host
-        base = self._transport.base_url(host, counted)
+        base = self._transport.base_url(host, counted, insecure=ref.insecure)
         url = urljoin(f"{base}/v2/{ref.repository}/", path)
-        request = Request(method, url, headers, limit=limit)
-        with closing(self._auth.flow(request, Scope(ref.host, ref.repository))) as flow:
+        request = Request(method, url, headers, limit=limit, insecure=ref.insecure)
+        with closing(self._auth.flow(request, _scope(ref))) as flow:
             outgoing = next(flow)
             while True:
                 reply = self._transport.exchange(outgoing, counted)
@@ -277,7 +323,7 @@ class Client:
                 except StopIteration:
                     return reply
 
-    def _failure(self, ref: RegistryReference, what: str, reply: Response) -> BridgeError:
+    def _failure(self, ref: Endpoint, what: str, reply: Response) -> BridgeError:
         reply.close()
         if reply.foreign:
             host = origin(reply.url)[1]
@@ -285,7 +331,7 @@ class Client:
                 f"{what}: {host}, where {ref.host} keeps it, answered {reply.status}"
             )
         if reply.status in (401, 403):
-            return self._auth.refusal(Scope(ref.host, ref.repository), reply)
+            return self._auth.refusal(_scope(ref), reply)
         if reply.status == 404:
             return NotFound(f"{what} is not in the registry: {ref.host} answered {describe(reply)}")
         if after := reply.headers.get("Retry-After"):
@@ -294,6 +340,10 @@ class Client:
                 f"Retry-After {after!r:.60}"
             )
         return NetworkError(f"{what}: {ref.host} answered {describe(reply)}")
+
+
+def _scope(ref: Endpoint) -> Scope:
+    return Scope(ref.host, ref.repository, named=ref.named)
 
 
 def _media_type(reply: Response) -> str:

@@ -25,6 +25,8 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     limit: int | None = None
     """Read a success whole, up to so many bytes, as part of the try; None leaves it a stream."""
+    insecure: bool = False
+    """Take any certificate, wherever this leads."""
 
     def authorized(self, authorization: str | None) -> Request:
         """Return this request with the given `Authorization`, or unchanged without one."""

@@ -22,9 +22,10 @@ class NetworkOptions:
     authfile: str | None = None
     """Path of the one auth file to read, instead of the usual places."""
     creds: str | None = field(default=None, repr=False)
-    """`USER:PASSWORD`: used for every registry, before any auth file."""
-    tls_verify: bool = True
-    """False accepts any certificate, and plain HTTP where there is no TLS."""
+    """`USER:PASSWORD`: used for every registry that the user names, before any auth file."""
+    tls_verify: bool | None = None
+    """False accepts any certificate, and plain HTTP where there is no TLS. None: as
+    registries.conf has it for each place, and True where that says nothing."""
     cert_dir: str | None = None
     """Directory with `*.crt`, `*.cert` and `*.key`, instead of the certs.d directories."""
     retry_times: int = limits.RETRIES

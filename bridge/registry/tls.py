@@ -16,15 +16,22 @@ from bridge.registry.options import NetworkOptions
 
 
 def tls_context(
-    netloc: str, options: NetworkOptions, environ: Mapping[str, str] = os.environ
+    netloc: str,
+    options: NetworkOptions,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    insecure: bool = False,
 ) -> ssl.SSLContext:
-    """Return the TLS context for `HOST[:PORT]`; `UsageError` when a certificate is unusable."""
+    """Return the TLS context for `HOST[:PORT]`; `UsageError` when a certificate is unusable.
+
+    `insecure`: it takes any certificate of the peer's.
+    """
     # OpenSSL itself honours SSL_CERT_FILE and SSL_CERT_DIR here.
     context = ssl.create_default_context()
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if bundle := environ.get(variable):
             _load_authority(context, Path(bundle))
-    if not options.tls_verify:
+    if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     directory = cert_directory(netloc, options, environ)

@@ -26,6 +26,8 @@ class Scope:
     host: str
     repository: str
     actions: str = "pull"
+    named: bool = True
+    """The user named the host, and not just registries.conf: `--creds` are for it."""
 
     def __str__(self) -> str:
         return f"repository:{self.repository}:{self.actions}"

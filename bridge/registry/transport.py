@@ -36,6 +36,8 @@ _NEVER_SENT = (
     urllib3.exceptions.ProxyError,
 )
 
+_Peer = tuple[str, str, bool]
+"""Scheme, host with port, and whether any certificate will do: what a connection is good for."""
 _HEADERS = {"User-Agent": f"bootc-py/{__version__}", "Accept-Encoding": "identity"}
 
 
@@ -133,22 +135,22 @@ class Transport:
         if rate is None and options.limit_rate:
             rate = RateLimit(options.limit_rate)
         self._rate = rate
-        if not options.tls_verify:  # the user has said so; no need to tell them each time
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        # Whoever is insecure, the user has said so; no need to tell them each time.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, str], queue.SimpleQueue[_Session]] = {}
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._sessions: dict[_Peer, queue.SimpleQueue[_Session]] = {}
+        self._contexts: dict[_Peer, ssl.SSLContext] = {}
         self._schemes: dict[str, str] = {}
 
-    def base_url(self, host: str, meter: Meter) -> str:
-        """Return `https://HOST`; with verification off, `http://HOST` where there is no TLS."""
-        if self.options.tls_verify:
+    def base_url(self, host: str, meter: Meter, *, insecure: bool = False) -> str:
+        """Return `https://HOST`; if it is `insecure`, `http://HOST` where there is no TLS."""
+        if not insecure:
             return f"https://{host}"
         with self._lock:
             known = self._schemes.get(host)
         if known is None:
             try:
-                probe = self._once(Request("GET", f"https://{host}/v2/"), meter)
+                probe = self._once(Request("GET", f"https://{host}/v2/", insecure=True), meter)
             except NetworkError:
                 known = "http"
             else:
@@ -226,7 +228,7 @@ class Transport:
         """Send one request; `Interrupted` when another try may do, else `NetworkError`."""
         origin(request.url)  # refuses what is not http(s), and credentials in the URL
         parts = urlsplit(request.url)
-        key = (parts.scheme, parts.netloc)
+        key = (parts.scheme, parts.netloc, request.insecure)
         idle = self.options.timeouts.idle
         session = self._take(key)
         try:
@@ -238,7 +240,7 @@ class Transport:
                 stream=True,
                 allow_redirects=False,
                 timeout=(self.options.timeouts.connect, idle),
-                verify=self.options.tls_verify,
+                verify=not request.insecure,
                 proxies=get_environ_proxies(request.url, None),
             )
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -258,22 +260,22 @@ class Transport:
             raw, meter, self._rate, idle, self._clock, lambda: self._give_back(key, session)
         )
 
-    def _take(self, key: tuple[str, str]) -> _Session:
+    def _take(self, key: _Peer) -> _Session:
         """Return a session that no other thread uses until it is given back."""
         with self._lock:
             pool = self._sessions.setdefault(key, queue.SimpleQueue())
         try:
             return pool.get_nowait()
         except queue.Empty:
-            return _Session(_Adapter(self._context(key[1]) if key[0] == "https" else None))
+            return _Session(_Adapter(self._context(key) if key[0] == "https" else None))
 
-    def _context(self, netloc: str) -> ssl.SSLContext:
+    def _context(self, key: _Peer) -> ssl.SSLContext:
         with self._lock:
-            if netloc not in self._contexts:
-                self._contexts[netloc] = tls_context(netloc, self.options)
-            return self._contexts[netloc]
+            if key not in self._contexts:
+                self._contexts[key] = tls_context(key[1], self.options, insecure=key[2])
+            return self._contexts[key]
 
-    def _give_back(self, key: tuple[str, str], session: _Session) -> None:
+    def _give_back(self, key: _Peer, session: _Session) -> None:
         with self._lock:
             pool = self._sessions.setdefault(key, queue.SimpleQueue())
         pool.put(session)

@@ -110,19 +110,19 @@ def test_network_options() -> None:
     assert (given.authfile, given.creds, given.tls_verify) == ("a", "u:p", False)
     assert (given.cert_dir, given.retry_times, given.limit_rate) == ("c", 7, 2000)
     default = options.network_options(parsed())
-    assert (default.tls_verify, default.retry_times, default.limit_rate) == (True, 3, None)
+    assert (default.tls_verify, default.retry_times, default.limit_rate) == (None, 3, None)
     assert default.authfile is default.creds is default.cert_dir is None
 
 
 @pytest.mark.parametrize(
     ("words", "verify"),
     [
-        ([], True), (["--tls-verify"], True), (["--tls-verify=true"], True),
+        ([], None), (["--tls-verify"], True), (["--tls-verify=true"], True),
         (["--tls-verify=0"], False), (["--tls-verify", "False"], False),
         (["--tls-verify=no"], False),
     ],
 )  # fmt: skip
-def test_tls_verify_is_a_boolean(words: list[str], verify: bool) -> None:
+def test_tls_verify_is_a_boolean(words: list[str], verify: bool | None) -> None:
     assert options.network_options(parsed(*words)).tls_verify is verify
 
 

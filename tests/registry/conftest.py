@@ -13,6 +13,7 @@ from bridge.registry.authfile import CredentialStore
 from bridge.registry.client import Client
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions, Timeouts
+from bridge.registry.registriesconf import RegistriesConf
 from bridge.registry.transport import Transport
 
 
@@ -147,6 +148,7 @@ class Rig:
     transport: Transport
     meter: Meter
     sleeps: list[float]
+    told: list[str]
 
 
 @pytest.fixture
@@ -154,19 +156,30 @@ def rig() -> Iterator[Callable[..., Rig]]:
     """Make clients that speak plain HTTP, record their sleeps and never really sleep."""
     made: list[Client] = []
 
-    def make(*, probe: bool = False, **given: object) -> Rig:
+    def make(
+        *, probe: bool = False, registries: RegistriesConf | None = None, **given: object
+    ) -> Rig:
+        told: list[str] = []
+        registries = registries or RegistriesConf()
         given.setdefault("tls_verify", False)
         given.setdefault("timeouts", Timeouts(connect=5, idle=0.3))
         options = NetworkOptions(**given)  # type: ignore[arg-type]
         sleeps: list[float] = []
         transport = Transport(options, sleep=sleeps.append, random=lambda: 0.5)
         if not probe:
-            transport.base_url = lambda host, meter: f"http://{host}"  # type: ignore[method-assign]
+            transport.base_url = lambda host, meter, insecure: f"http://{host}"  # type: ignore[method-assign]
         meter = Meter()
         credentials = CredentialStore(options, environ={"HOME": "/nonexistent"}, uid=12345)
-        client = Client(options, meter, credentials=credentials, transport=transport)
+        client = Client(
+            options,
+            meter,
+            credentials=credentials,
+            transport=transport,
+            registries=registries,
+            tell=told.append,
+        )
         made.append(client)
-        return Rig(client, transport, meter, sleeps)
+        return Rig(client, transport, meter, sleeps, told)
 
     yield make
     for client in made:

@@ -40,7 +40,7 @@ class Store:
     credentials: Credentials | None = None
     files: tuple[()] = ()
 
-    def find(self, host: str, repository: str) -> Credentials | None:
+    def find(self, host: str, repository: str, named: bool) -> Credentials | None:
         return self.credentials
 
 

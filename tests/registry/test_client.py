@@ -13,6 +13,7 @@ from bridge.errors import MalformedImage, NetworkError, NotAuthorised, NotFound,
 from bridge.oci.digest import Digest
 from bridge.oci.model import DOCKER_LIST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from bridge.oci.reference import RegistryReference, parse_registry_reference
+from bridge.registry.mirrors import endpoint
 
 MANIFEST = b'{ "schemaVersion": 2,  "odd":"spacing kept" }\n'
 BLOB = bytes(range(256)) * 1200  # 307,200 bytes: more than one buffer
@@ -163,7 +164,7 @@ def test_blob_is_streamed_in_bounded_chunks_and_counted(server: Any, rig: Any) -
     server.on(blob_path(BLOB), server.Answer(200, BLOB))
     made = rig()
     mine = made.meter.child()
-    with made.client.open_blob(reference(server), descriptor(BLOB), meter=mine) as stream:
+    with made.client.open_blob(endpoint(reference(server)), descriptor(BLOB), meter=mine) as stream:
         chunks = list(stream)
     assert stream.start == 0 and b"".join(chunks) == BLOB
     assert max(map(len, chunks)) <= limits.BLOB_BUFFER
@@ -197,7 +198,7 @@ def test_a_blob_announced_short_is_refused(server: Any, rig: Any) -> None:
 
 def test_a_missing_blob_is_not_found(server: Any, rig: Any) -> None:
     with pytest.raises(NotFound, match="blob sha256"):
-        rig().client.open_blob(reference(server), descriptor(BLOB))
+        rig().client.open_blob(endpoint(reference(server)), descriptor(BLOB))
 
 
 def test_a_broken_body_is_resumed_where_it_broke(server: Any, rig: Any) -> None:
@@ -241,7 +242,9 @@ def test_a_registry_without_ranges_costs_the_whole_blob_again(server: Any, rig: 
 def test_a_wrong_range_is_never_used(server: Any, rig: Any, status: int, where: str) -> None:
     bad = server.Answer(status, BLOB[1000:], {"Content-Range": where} if where else {})
     server.on(blob_path(BLOB), bad, server.Answer(200, BLOB))
-    with rig().client.open_blob(reference(server), descriptor(BLOB), start=1000) as stream:
+    with rig().client.open_blob(
+        endpoint(reference(server)), descriptor(BLOB), start=1000
+    ) as stream:
         assert stream.start == 0
         assert b"".join(stream) == BLOB
     assert "range" not in server.seen[1].headers
@@ -249,7 +252,9 @@ def test_a_wrong_range_is_never_used(server: Any, rig: Any, status: int, where: 
 
 def test_a_good_range_is_used(server: Any, rig: Any) -> None:
     server.on(blob_path(BLOB), server.ranged(BLOB))
-    with rig().client.open_blob(reference(server), descriptor(BLOB), start=1000) as stream:
+    with rig().client.open_blob(
+        endpoint(reference(server)), descriptor(BLOB), start=1000
+    ) as stream:
         assert (stream.start, b"".join(stream)) == (1000, BLOB[1000:])
 
 

@@ -23,8 +23,9 @@ from bridge.registry.tls import cert_directory, tls_context
 from bridge.registry.transport import Transport
 
 
-def exchange(made: Any, url: str, **headers: str) -> Any:
-    return made.transport.exchange(Request("GET", url, headers, limit=100), made.meter)
+def exchange(made: Any, url: str, *, insecure: bool = False, **headers: str) -> Any:
+    request = Request("GET", url, headers, limit=100, insecure=insecure)
+    return made.transport.exchange(request, made.meter)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -267,14 +268,14 @@ def secure(server: Any, certificate: Path) -> Any:
 
 
 def test_an_unknown_authority_is_refused_at_once(secure: Any, rig: Any) -> None:
-    made = rig(tls_verify=True)
+    made = rig()
     with pytest.raises(NetworkError, match=r"--cert-dir|--tls-verify=false"):
         exchange(made, f"https://{secure.host}/x")
     assert (made.meter.requests, made.sleeps, secure.seen) == (0, [], [])
 
 
 def test_cert_dir_gives_the_authority(secure: Any, rig: Any, certificate: Path) -> None:
-    made = rig(tls_verify=True, cert_dir=str(certificate))
+    made = rig(cert_dir=str(certificate))
     assert exchange(made, f"https://{secure.host}/x").body == b"secret"
 
 
@@ -285,26 +286,30 @@ def test_certs_d_gives_the_authority(
     directory = tmp_path / "containers/certs.d" / secure.host
     directory.mkdir(parents=True)
     (directory / "ca.crt").write_bytes((certificate / "ca.crt").read_bytes())
-    made = rig(tls_verify=True)
+    made = rig()
     assert exchange(made, f"https://{secure.host}/x").body == b"secret"
 
 
 def test_without_verification_any_certificate_will_do(secure: Any, rig: Any) -> None:
     made = rig(probe=True)
-    base = made.transport.base_url(secure.host, made.meter)
+    base = made.transport.base_url(secure.host, made.meter, insecure=True)
     assert base == f"https://{secure.host}"
-    assert exchange(made, f"{base}/x").body == b"secret"
+    assert exchange(made, f"{base}/x", insecure=True).body == b"secret"
+    # That is said of each request: what is not insecure does not use the other's connection.
+    with pytest.raises(NetworkError, match="certificate"):
+        exchange(made, f"{base}/x")
 
 
 def test_without_verification_plain_http_will_do(server: Any, rig: Any) -> None:
     made = rig(probe=True)
-    assert made.transport.base_url(server.host, made.meter) == f"http://{server.host}"
-    assert made.transport.base_url(server.host, made.meter) == f"http://{server.host}"
+    for _ in range(2):
+        base = made.transport.base_url(server.host, made.meter, insecure=True)
+        assert base == f"http://{server.host}"
     assert made.meter.received_bytes == server.body_bytes == 0
 
 
 def test_with_verification_plain_http_will_not_do(server: Any, rig: Any) -> None:
-    made = rig(probe=True, tls_verify=True)
+    made = rig(probe=True)
     base = made.transport.base_url(server.host, made.meter)
     with pytest.raises(NetworkError):
         exchange(made, f"{base}/x")
@@ -316,7 +321,7 @@ def test_https_is_not_left_by_a_redirect(
 ) -> None:
     plain = new_server()
     secure.on("/x", secure.Answer(302, b"", {"Location": f"http://{plain.host}/x"}))
-    made = rig(tls_verify=True, cert_dir=str(certificate))
+    made = rig(cert_dir=str(certificate))
     with pytest.raises(NetworkError, match="https to http"):
         exchange(made, f"https://{secure.host}/x")
     assert plain.seen == []

@@ -1,0 +1,43 @@
+"""A blob on its way: the body of an answer, held to the length that it must have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from bridge.errors import VerificationFailed
+from bridge.registry.transport import Interrupted, Response
+
+
+class BlobStream:
+    """A blob's raw bytes from `start` on, in chunks of at most `limits.BLOB_BUFFER`.
+
+    A context manager. Holds the length, not the digest: the caller verifies. Iterating raises
+    `NetworkError` when the body stalls, breaks or ends early, and `VerificationFailed` when it
+    goes on beyond the descriptor's size.
+    """
+
+    def __init__(self, what: str, response: Response, start: int, size: int) -> None:
+        self.start = start
+        self._what = what
+        self._response = response
+        self._left = size - start
+
+    def __iter__(self) -> Iterator[bytes]:
+        # One byte more than there may be, so that a longer body is seen and not taken in.
+        for chunk in self._response.chunks(self._left + 1):
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise VerificationFailed(f"{self._what}: longer than its descriptor says")
+            yield chunk
+        if self._left > 0:
+            raise Interrupted(f"{self._what}: the body ended {self._left} bytes early")
+
+    def close(self) -> None:
+        self._response.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
