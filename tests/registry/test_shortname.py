@@ -1,26 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bridge.errors import UsageError
 from bridge.oci.reference import parse_reference
-from bridge.registry.shortname import ShortNames
+from bridge.registry.registriesconf import RegistriesConf, parse
+from bridge.registry.shortname import expand
 
 DIGEST = "sha256:" + "a" * 64
-
-
-def load(home: Path, **files: str) -> ShortNames:
-    for name, text in files.items():
-        (home / f"{name}.conf").write_text(text)
-    drop_ins = home / ".config/containers/registries.conf.d"
-    drop_ins.mkdir(parents=True, exist_ok=True)
-    for name in files:
-        if name != "main":
-            (home / f"{name}.conf").rename(drop_ins / f"{name}.conf")
-    main = str(home / "main.conf")
-    return ShortNames.load({"HOME": str(home), "CONTAINERS_REGISTRIES_CONF": main})
+CONF = parse(
+    'unqualified-search-registries = ["one.example"]\n[aliases]\nweb = "reg.example/team/web"',
+    "main.conf",
+)
 
 
 @pytest.mark.parametrize(
@@ -38,31 +29,25 @@ def load(home: Path, **files: str) -> ShortNames:
         ("fedora/httpd:3", "one.example/fedora/httpd:3"),
     ],
 )
-def test_aliases_and_one_search_registry(tmp_path: Path, text: str, expected: str) -> None:
-    names = load(
-        tmp_path,
-        main='unqualified-search-registries = ["one.example"]\n[aliases]\nweb = "wrong.example/x"',
-        extra='[aliases]\nweb = "reg.example/team/web"',
+def test_aliases_and_one_search_registry(text: str, expected: str) -> None:
+    assert expand(text, CONF) == expected
+    parse_reference(expand(text, CONF))
+
+
+def test_an_alias_is_taken_back_by_an_empty_one() -> None:
+    taken_back = CONF.merged(parse('[aliases]\nweb = ""', "later.conf"))
+    assert expand("web:1", taken_back) == "one.example/web:1"
+
+
+@pytest.mark.parametrize("mode", ["enforcing", "permissive", "disabled"])
+def test_several_search_registries_are_a_question(mode: str) -> None:
+    conf = parse(
+        f'unqualified-search-registries = ["a.io", "b.io"]\nshort-name-mode = "{mode}"', "main.conf"
     )
-    assert names.expand(text) == expected
-    parse_reference(names.expand(text))
-
-
-def test_several_search_registries_are_a_question(tmp_path: Path) -> None:
-    names = load(tmp_path, main='unqualified-search-registries = ["a.io", "b.io"]')
     with pytest.raises(UsageError, match=r"a\.io/x:1, b\.io/x:1"):
-        names.expand("x:1")
+        expand("x:1", conf)
 
 
 def test_no_configuration_names_the_full_form() -> None:
     with pytest.raises(UsageError, match=r"docker\.io/library/alpine:latest"):
-        ShortNames().expand("alpine")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["x = ", "unqualified-search-registries = 3", "aliases = 1", "[aliases]\na = 1", "\0"],
-)
-def test_broken_configuration(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match=r"main\.conf"):
-        load(tmp_path, main=text)
+        expand("alpine", RegistriesConf())
