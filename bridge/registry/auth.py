@@ -102,9 +102,12 @@ class Authenticator:
             )
         else:
             searched = ", ".join(file.path for file in self._credentials.files)
+            remedy = (
+                "--authfile or --creds" if scope.named else "--authfile (--creds are not for it)"
+            )
             tried = (
-                f"no credentials for it in {searched}; give --authfile or --creds, or the "
-                "repository does not exist"
+                f"no credentials for it in {searched}; give {remedy}, or the repository does not "
+                "exist"
             )
         return NotAuthorised(f"not authorised for {name}: {what}; {tried}")
 
