@@ -152,6 +152,35 @@ def test_credential_helpers(tmp_path: Path, helper: dict[str, str], monkeypatch:
             found.find(host, "r")
 
 
+def test_helpers_of_registries_conf(
+    tmp_path: Path, helper: dict[str, str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("PATH", helper["PATH"])
+    file = tmp_path / "f"
+    file.write_text(json.dumps({"auths": {"h": entry("file"), "x": entry("file")}}))
+
+    def users(*helpers: str) -> list[str | None]:
+        options = NetworkOptions(authfile=str(file))
+        found = CredentialStore(options, helper, 0, helpers)
+        return [user(found.find(host, "r")) for host in ("h", "x", "y")]
+
+    assert users() == users("containers-auth.json") == ["file", "file", None]
+    assert users("test") == ["u", None, None]
+    assert users("test", "containers-auth.json") == ["u", "file", None]
+    assert users("containers-auth.json", "test") == ["file", "file", None]
+    with pytest.raises(UsageError, match=r"registries\.conf: '\.\./evil' is no name"):
+        users("../evil")
+
+
+def test_creds_are_not_for_hosts_that_nobody_named(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text(json.dumps({"auths": {"mirror": entry("file")}}))
+    found = CredentialStore(NetworkOptions(authfile=str(file), creds="given:p"), {}, 0)
+    assert [user(found.find(host, "r")) for host in ("h", "mirror")] == ["given", "given"]
+    assert user(found.find("h", "r", named=False)) is None
+    assert user(found.find("mirror", "r", named=False)) == "file"
+
+
 def test_the_store_of_docker_is_asked_last(
     tmp_path: Path, helper: dict[str, str], monkeypatch: Any
 ) -> None:
