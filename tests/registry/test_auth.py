@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -73,6 +73,20 @@ def headers(sent: list[Request]) -> list[str | None]:
 def test_nothing_asked_nothing_sent() -> None:
     reply, sent = drive(authenticator(Credentials("u", "p")), [Fake(200)])
     assert reply.status == 200 and sent == [GET]
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+def test_a_token_server_is_as_insecure_as_its_registry(insecure: bool) -> None:
+    challenge = Fake(401, {"WWW-Authenticate": 'Bearer realm="http://auth.h/token"'})
+    flow = authenticator().flow(replace(GET, insecure=insecure), SCOPE)
+    next(flow)
+    if insecure:
+        asked = flow.send(challenge)
+        assert asked.url.startswith("http://auth.h/token?") and asked.insecure
+        assert flow.send(token("t")).insecure
+    else:
+        with pytest.raises(NetworkError, match="plain HTTP"):
+            flow.send(challenge)
 
 
 def test_a_token_is_fetched_once_and_kept() -> None:
