@@ -99,6 +99,7 @@ CODES = {
     "NotFound": 4,
     "NetworkError": 5,
     "VerificationFailed": 6,
+    "Blocked": 6,
     "MalformedImage": 7,
     "NoSpace": 8,
     "DamagedRepository": 9,
