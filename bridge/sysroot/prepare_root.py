@@ -8,7 +8,7 @@ from __future__ import annotations
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.sysroot import files
-from bridge.sysroot.keyfile import KeyFile
+from bridge.ostree.keyfile import KeyFile
 
 _NEEDED = frozenset({"yes", "true", "1", "signed", "verity"})
 
