@@ -84,6 +84,8 @@ def set_value(text: str, group: str, key: str, value: str) -> str:
 def _parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise DamagedRepository(f"min-free-space-size {text!r:.100} is not a number with MB, GB or TB")
+        raise DamagedRepository(
+            f"min-free-space-size {text!r:.100} is not a number with MB, GB or TB"
+        )
     unit = {"MB": MIB, "GB": GIB, "TB": 1024 * GIB}[match[2]]
     return int(match[1]) * unit

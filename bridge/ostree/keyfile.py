@@ -51,7 +51,8 @@ class KeyFile:
         for group, line in self._lines():
             key, equals, value = line.partition("=")
             if group is not None and equals and not key.lstrip(_SPACE).startswith("#"):
-                found[group, key.strip(_SPACE)] = _unescape(value.strip(_SPACE))
+                value = value.removesuffix("\r").lstrip(_SPACE)
+                found[group, key.strip(_SPACE)] = _unescape(value)
         return found
 
     def get(self, group: str, key: str) -> str | None:

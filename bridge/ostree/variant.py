@@ -18,7 +18,6 @@ from typing import Any
 
 from bridge.errors import DamagedRepository
 
-
 _TYPE_MAX = 255
 
 

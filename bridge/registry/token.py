@@ -87,7 +87,7 @@ def parse_token(raw: bytes, now: float, server: str) -> Authorization:
     try:
         answer: Any = strict_json.parse(raw)
         token = answer.get("token") or answer.get("access_token")
-        lifetime = float(answer.get("expires_in") or limits.TOKEN_LIFETIME)
+        lifetime = max(0.0, float(answer.get("expires_in") or limits.TOKEN_LIFETIME))
     except (ValueError, TypeError, AttributeError, OverflowError):
         raise NetworkError(f"the token server {server} gave an answer that is no token") from None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():

@@ -146,7 +146,7 @@ def _yaml(data: bytes) -> str:
 
 
 def _yaml_value(data: bytes) -> Any:
-    texts = _text(data).split("\1")
+    texts = _text(data[:2000]).split("\1")
     short = {each[:80]: each for each in texts}
     return {"a": short, "b": texts, "c": [[texts, {"d": None}], [len(data), True, {}]]}
 
@@ -212,7 +212,7 @@ TARGETS = [
     ),
     Target(
         "os-release",
-        lambda: [b"# os\nID=debian\nPRETTY_NAME=\"Debian \\\"12\\\"\"\nVERSION_ID='12'\nA=b\\ c\n"],
+        lambda: [b'# os\nID=debian\nPRETTY_NAME="Debian \\"12\\""\nVERSION_ID=\'12\'\nA=b\\ c\n'],
         _os_release,
         words=(b'"', b"'", b"\\", b"\n", b"=", b"#", b"\0", b"$("),
     ),
@@ -241,12 +241,28 @@ TARGETS = [
         _key_file,
         (BridgeError,),
         _key_file_as_glib_reads_it,
-        (b"[origin]\n", b"\n", b"=", b" ", b"\t", b"\r", b"\\s", b"\\", b"#", b"[", b"]", b"a=", b"\0"),
+        (
+            b"[origin]\n",
+            b"\n",
+            b"=",
+            b" ",
+            b"\t",
+            b"\r",
+            b"\\s",
+            b"\\",
+            b"#",
+            b"[",
+            b"]",
+            b"a=",
+            b"\0",
+        ),
     ),
     Target(
         "timestamp",
         lambda: [
-            b"2023-10-14T19:22:15.123456789Z", b"2024-01-01T00:30:00+02:00", b"0001-01-01t00:00:00z",
+            b"2023-10-14T19:22:15.123456789Z",
+            b"2024-01-01T00:30:00+02:00",
+            b"0001-01-01t00:00:00z",
         ],
         _timestamp,
         (),
@@ -255,12 +271,36 @@ TARGETS = [
     ),
     Target(
         "yaml",
-        lambda: [b"plain\x01quay.io/a/b:t\x01- x\x01yes\x01\x01a: b\x01#c\x01 d ", b"\xe2\x80\xa8\x01\n\x01\t"],
+        lambda: [
+            b"plain\x01quay.io/a/b:t\x01- x\x01yes\x01\x01a: b\x01#c\x01 d ",
+            b"\xe2\x80\xa8\x01\n\x01\t",
+        ],
         _yaml,
         (),
         _yaml_reads_back,
-        (b"\x01", b": ", b"- ", b"#", b"null", b"0x1", b"1e3", b"~", b"!", b"&a", b"*a", b"\xc2\x85",
-         b"\xef\xbb\xbf", b"\xef\xbf\xbe", b"=", b"<<", b"0b1", b"1:30", b"\x7f", b"/a:", b"2001-01-01"),
+        (
+            b"\x01",
+            b": ",
+            b"- ",
+            b"#",
+            b"null",
+            b"0x1",
+            b"1e3",
+            b"~",
+            b"!",
+            b"&a",
+            b"*a",
+            b"\xc2\x85",
+            b"\xef\xbb\xbf",
+            b"\xef\xbf\xbe",
+            b"=",
+            b"<<",
+            b"0b1",
+            b"1:30",
+            b"\x7f",
+            b"/a:",
+            b"2001-01-01",
+        ),
     ),
     Target(
         "rate",

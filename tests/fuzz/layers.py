@@ -106,7 +106,6 @@ def _mutate_tar(blob: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
-
 def _read(blob: bytes, cuts: list[int]) -> list[tuple[object, bytes]]:
     result: list[tuple[object, bytes]] = []
     edges = sorted({0, *(cut for cut in cuts if cut < len(blob)), len(blob)})

@@ -193,12 +193,17 @@ def _authfile(data: bytes) -> list[Credentials | None]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        store = CredentialStore(NetworkOptions(authfile=file.name), environ={"PATH": "/nonexistent"})
+        store = CredentialStore(
+            NetworkOptions(authfile=file.name), environ={"PATH": "/nonexistent"}
+        )
         try:
             found = [store.find(host, "a/b") for host in ("quay.io", "docker.io", "h:5000")]
         except UsageError as error:
             raise UsageError(str(error).replace(file.name, "")) from error
-        return [each and Credentials(each.username, each.password, each.identity_token) for each in found]
+        return [
+            each and Credentials(each.username, each.password, each.identity_token)
+            for each in found
+        ]
 
 
 def _credentials_can_be_sent(_data: bytes, found: list[Credentials | None]) -> None:
@@ -266,12 +271,35 @@ TARGETS = [
     ),
     Target(
         "redirect",
-        lambda: [b"https://cdn.example/x?sig=y", b"/v2/other", b"//h:5000/z", b"?q", b"https://H:5000"],
+        lambda: [
+            b"https://cdn.example/x?sig=y",
+            b"/v2/other",
+            b"//h:5000/z",
+            b"?q",
+            b"https://H:5000",
+        ],
         _redirected,
         (NetworkError,),
         _secrets_stay_home,
-        (b"https://", b"http:", b"//", b"@", b"[::1]", b"%00", b"?", b"#", b":443", b":0", b"\\",
-         b"h:5000", b"..", b"\xa0", b"\xad", b"\t", b"javascript:"),
+        (
+            b"https://",
+            b"http:",
+            b"//",
+            b"@",
+            b"[::1]",
+            b"%00",
+            b"?",
+            b"#",
+            b":443",
+            b":0",
+            b"\\",
+            b"h:5000",
+            b"..",
+            b"\xa0",
+            b"\xad",
+            b"\t",
+            b"javascript:",
+        ),
     ),
     Target(
         "retry-after",
@@ -330,6 +358,18 @@ TARGETS = [
         _registries_conf,
         (UsageError,),
         _reference_or_refused,
-        (b"[", b"]", b"{", b'"', b"=", b"aliases", b"\\ud800", b"\n", b"'''", b"[" * 2000, b"a." * 2000),
+        (
+            b"[",
+            b"]",
+            b"{",
+            b'"',
+            b"=",
+            b"aliases",
+            b"\\ud800",
+            b"\n",
+            b"'''",
+            b"[" * 2000,
+            b"a." * 2000,
+        ),
     ),
 ]
