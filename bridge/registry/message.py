@@ -67,7 +67,8 @@ def origin(url: str) -> tuple[str, str, int]:
         raise NetworkError(f"{url!r:.300} is not an http or https URL")
     if parts.username is not None or parts.password is not None:
         raise NetworkError(f"a URL on {parts.hostname!r:.200} carries credentials; refused")
-    if not _HOST.fullmatch(parts.hostname):
+    bracketed = "[" in parts.netloc
+    if not _HOST.fullmatch(parts.hostname) or bracketed != (":" in parts.hostname):
         raise NetworkError(f"{url!r:.300} names no host")
     return parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
 

@@ -8,7 +8,6 @@ Keys that we do not know, and further `initrd` lines, are kept.
 from __future__ import annotations
 
 import functools
-import os
 import re
 from dataclasses import dataclass
 
@@ -78,7 +77,8 @@ def _compare(one: str | None, other: str | None) -> int:
     """Compare as strverscmp(3), which libostree and GRUB sort by; `None` is below everything."""
     if one is None or other is None:
         return (one is not None) - (other is not None)
-    differs = len(os.path.commonprefix((one, other)))
+    pairs = enumerate(zip(one, other, strict=False))
+    differs = next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
     start = len(one[:differs].rstrip(_DIGITS))  # of the number that the difference is in, if any
     left, right = (_NUMBER.match(each, start) for each in (one, other))
     if left and right:

@@ -329,7 +329,7 @@ TARGETS = [
         _read_records,
         (MalformedImage,),
         _records_come_back,
-        WORDS + [b"12 mtime=1.5\n", b"6 a=b\n", b"LIBARCHIVE.xattr."],
+        [*WORDS, b"12 mtime=1.5\n", b"6 a=b\n", b"LIBARCHIVE.xattr."],
     ),
     Target(
         "gzip",

@@ -352,7 +352,8 @@ TARGETS = [
     Target(
         "registries-conf",
         lambda: [
-            b'unqualified-search-registries = ["docker.io"]\n[aliases]\n"fedora/httpd" = "quay.io/x"\n',
+            b'unqualified-search-registries = ["docker.io"]\n'
+            b'[aliases]\n"fedora/httpd" = "quay.io/x"\n',
             b'unqualified-search-registries = ["a.io", "b.io"]\nshort-name-mode = "enforcing"\n',
         ],
         _registries_conf,
