@@ -81,8 +81,8 @@ def _check_framing(body: int, count: int, width: int) -> None:
         raise ValueError("framing offsets wider than they need to be")
 
 
-def _check_padding(data: memoryview, start: int, end: int) -> None:
-    if start != end and any(data[start:end]):
+def _check_padding(padding: memoryview) -> None:
+    if any(padding):
         raise ValueError("padding that is not zero")
 
 
@@ -180,12 +180,14 @@ class _Array(_Codec):
         table = len(data) - body
         if body > len(data) or table % width or not table:
             raise ValueError("array with broken framing")
-        _check_framing(body, table // width, width)
+        if width > 1:
+            _check_framing(body, table // width, width)
         items = []
         end = 0
         for at in range(body, len(data), width):
             start = align(end, self.alignment)
-            _check_padding(data, end, start)
+            if start != end:
+                _check_padding(data[end:start])
             end = int.from_bytes(data[at : at + width], "little")
             if not start <= end <= body:
                 raise ValueError("array item out of bounds")
@@ -243,7 +245,8 @@ class _Tuple(_Codec):
         end = 0
         for position, item in enumerate(self._items):
             start = align(end, item.alignment)
-            _check_padding(data, end, start)
+            if start != end:
+                _check_padding(data[end:start])
             if item.fixed is not None:
                 end = start + item.fixed
             elif position == last:
@@ -257,10 +260,10 @@ class _Tuple(_Codec):
                 raise ValueError("tuple member out of bounds")
             values.append(item.decode(data[start:end]))
         if self.fixed is not None:
-            _check_padding(data, end, len(data))
+            _check_padding(data[end:])
         elif end != table:
             raise ValueError("tuple with something after its last member")
-        else:
+        elif width > 1:
             _check_framing(end, (len(data) - end) // width, width)
         return tuple(values)
 

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 from .harness import failure, fuzz, shrunk
-from .targets import TARGETS
 
 MEMORY_MAX = 4 << 30
 
 
 def main() -> int:
+    sys.path.append(str(Path(__file__).parents[1]))  # pytest's `pythonpath`, for `support`
+    from .targets import TARGETS
+
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", nargs="?", help="a target, or `all`; without one: list them")
     parser.add_argument("rounds", nargs="?", type=int, default=20_000)
