@@ -26,9 +26,7 @@ def expand(text: str, conf: RegistriesConf) -> str:
         return f"{search[0]}/{text}"
     if search:
         candidates = ", ".join(f"{registry}/{text}" for registry in search)
-        raise UsageError(
-            f"{text!r:.300} is a short name; say which is meant: {shown(candidates)}"
-        )
+        raise UsageError(f"{text!r:.300} is a short name; say which is meant: {shown(candidates)}")
     raise UsageError(
         f"{text!r:.300} is a short name and no search registry is configured; write it in "
         f"full, for instance {parse_registry_reference(text)}"

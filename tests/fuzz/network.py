@@ -8,7 +8,6 @@ import random
 import re
 import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,14 +15,15 @@ import requests
 
 from bridge.errors import NetworkError, UsageError
 from bridge.oci.reference import parse_reference, parse_registry_reference
-from bridge.registry import client
+from bridge.registry import client, registriesconf
 from bridge.registry.auth import describe
 from bridge.registry.authfile import Credentials, CredentialStore
 from bridge.registry.challenge import Challenge, parse_challenges
 from bridge.registry.message import Request, origin, redirected
 from bridge.registry.options import NetworkOptions
+from bridge.registry.registriesconf import RegistriesConf
 from bridge.registry.retry import parse_retry_after
-from bridge.registry.shortname import ShortNames
+from bridge.registry.shortname import expand
 from bridge.registry.token import Authorization, Scope, parse_token, token_request
 
 from .harness import Target
@@ -166,7 +166,7 @@ class _Registry:
         self._reply = Reply(200, {}, body)
         self._reply.url = "https://h/v2/a/tags/list"  # type: ignore[attr-defined]
 
-    def base_url(self, host: str, _meter: Any) -> str:
+    def base_url(self, host: str, _meter: Any, **_more: object) -> str:
         return f"https://{host}"
 
     def exchange(self, _request: Request, _meter: Any) -> Reply:
@@ -213,20 +213,21 @@ def _credentials_can_be_sent(_data: bytes, found: list[Credentials | None]) -> N
         token_request(challenge, Scope("h", "a"), each, secure=True)
 
 
-def _registries_conf(data: bytes) -> str:
-    with tempfile.TemporaryDirectory() as path:
-        conf = Path(path) / "registries.conf"
-        conf.write_bytes(data)
-        environ = {"CONTAINERS_REGISTRIES_CONF": str(conf), "HOME": path, "XDG_CACHE_HOME": path}
-        try:
-            return ShortNames.load(environ).expand("fedora/httpd:1")
-        except UsageError as error:
-            raise UsageError(str(error).replace(path, "")) from error
+def _registries_conf(data: bytes) -> tuple[str, RegistriesConf]:
+    try:
+        conf = registriesconf.parse(data.decode(), "registries.conf")
+    except UnicodeDecodeError:
+        raise UsageError("not text") from None
+    return expand("fedora/httpd:1", conf), conf
 
 
-def _reference_or_refused(_data: bytes, found: str) -> None:
-    with contextlib.suppress(UsageError):
-        parse_reference(found)
+def _reference_or_refused(_data: bytes, found: tuple[str, RegistriesConf]) -> None:
+    name, conf = found
+    parse_reference(name)
+    for host in ("quay.io/a", "docker.io/library/a"):
+        table = conf.find(host)
+        assert table is None or table.rest(host) is not None
+    assert conf.merged(conf) == conf
 
 
 _AUTHFILES = (
@@ -355,6 +356,9 @@ TARGETS = [
             b'unqualified-search-registries = ["docker.io"]\n'
             b'[aliases]\n"fedora/httpd" = "quay.io/x"\n',
             b'unqualified-search-registries = ["a.io", "b.io"]\nshort-name-mode = "enforcing"\n',
+            b'unqualified-search-registries = ["a.io"]\n[[registry]]\nprefix = "quay.io/a"\n'
+            b'location = "h:5000"\ninsecure = true\n[[registry.mirror]]\nlocation = "m"\n'
+            b'pull-from-mirror = "tag-only"\n[[registry]]\nprefix = "*.io"\nblocked = true\n',
         ],
         _registries_conf,
         (UsageError,),
