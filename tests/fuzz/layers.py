@@ -198,7 +198,7 @@ def _decompressed(blob: bytes, kind: str, step: int) -> bytes | MalformedImage:
     try:
         chunks = (blob[at : at + step] for at in range(0, len(blob), step))
         for chunk in compression.decompress(chunks, kind):
-            assert 0 < len(chunk) <= compression.OUTPUT_MAX
+            assert 0 < len(chunk) <= compression.OUTPUT_CHUNK
             out.write(chunk)
     except MalformedImage as error:
         return error
@@ -240,7 +240,7 @@ def _member(data: bytes, flags: int = 0, level: int = 6) -> bytes:
 def _mutate_gzip(blob: bytes, chance: random.Random) -> bytes:
     """Put members with headers of every kind in a row, or damage them."""
     if chance.random() < 0.5:
-        data = chance.choice((b"", _TEXT, bytes(700), bytes(compression.OUTPUT_MAX)))
+        data = chance.choice((b"", _TEXT, bytes(700), bytes(compression.OUTPUT_CHUNK)))
         blob += _member(data, chance.randrange(0x20), chance.choice((0, 1, 9)))
     if chance.random() < 0.7:
         start = chance.randrange(len(blob) + 1)
