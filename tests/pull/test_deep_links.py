@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ BELOW = "e/" * 250
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repository:
-    return Repository.create(tmp_path / "repo", "bare-user")
+def repo(tmp_path: Path) -> Iterator[Repository]:
+    with Repository.create(tmp_path / "repo", "bare-user") as made:
+        yield made
 
 
 @pytest.mark.parametrize(
