@@ -17,6 +17,8 @@ LAYERS_MAX = 500
 """Overlay engines stop at 128 layers; a rechunked OS image has up to about 450."""
 INDEX_ENTRIES_MAX = 10_000
 """Platforms of one image: dozens. Each entry becomes an object in memory."""
+JSON_DEPTH_MAX = 100
+"""Lists and objects in one another; documents of images and registries need less than ten."""
 LAYOUT_MARKER_MAX = 64 * KIB
 """The file `oci-layout` holds one short object."""
 ARCHIVE_MEMBERS_MAX = 100_000

@@ -70,7 +70,9 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # One line, and nothing that would make the terminal do something.
+    printable = "".join(char if char.isprintable() else " " for char in message)
+    print("error: " + " ".join(printable.split()), file=sys.stderr)
     return code
 
 

@@ -9,17 +9,17 @@ Source: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 from __future__ import annotations
 
 import io
-import json
 import os
 import stat
 import tarfile
 from abc import ABC, abstractmethod
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from bridge import limits
 from bridge.errors import BridgeError, MalformedImage, NotFound, UsageError
+from bridge.oci import strict_json
 from bridge.oci.digest import Digest, Verifier
-from bridge.oci.model import OCI_INDEX, Descriptor, Index, parse_document
+from bridge.oci.model import OCI_INDEX, Descriptor, Index, parse_document, shown
 
 REF_NAME = "org.opencontainers.image.ref.name"
 """The annotation that carries a manifest's tag in `index.json`."""
@@ -96,9 +96,9 @@ class ImageLayout(ABC):
 
     def _check_marker(self) -> None:
         try:
-            marker = json.loads(self._read(_MARKER, limits.LAYOUT_MARKER_MAX))
+            marker: Any = strict_json.parse(self._read(_MARKER, limits.LAYOUT_MARKER_MAX))
             version = marker["imageLayoutVersion"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise MalformedImage(f"{self.path}: its {_MARKER} file is not valid") from None
         if not isinstance(version, str) or not version.startswith("1."):
             raise MalformedImage(f"{self.path}: layout version {version!r:.50} is not supported")
@@ -273,7 +273,8 @@ def _locate(path: str, fd: int) -> dict[str, tuple[int, int]]:
                 members[name] = (member.offset_data, member.size)
                 if len(members) > limits.ARCHIVE_MEMBERS_MAX:
                     raise MalformedImage(f"{path}: too many files for an image archive")
-    except (tarfile.TarError, ValueError, OverflowError, OSError, EOFError):
+    # RecursionError: it reads each header that extends the next one a level deeper.
+    except (tarfile.TarError, ValueError, OverflowError, OSError, EOFError, RecursionError):
         raise MalformedImage(
             f"{path} is not an uncompressed tar archive; decompress it first, if it is compressed"
         ) from None
@@ -282,5 +283,4 @@ def _locate(path: str, fd: int) -> dict[str, tuple[int, int]]:
 
 def _tags(index: Index) -> str:
     names = [entry.annotations.get(REF_NAME) for entry in index.manifests]
-    shown = [name for name in names if name][:10]
-    return ", ".join(shown) or "none with a tag"
+    return shown(", ".join([name for name in names if name][:10])) or "none with a tag"

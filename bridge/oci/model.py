@@ -7,7 +7,6 @@ shape under other media types. Source: https://github.com/opencontainers/image-s
 
 from __future__ import annotations
 
-import json
 import platform as host_platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from bridge import limits
 from bridge.errors import MalformedImage
+from bridge.oci import strict_json
 from bridge.oci.digest import Digest
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -46,7 +46,7 @@ def layer_compression(media_type: str) -> str:
     try:
         return _LAYER_COMPRESSION[media_type]
     except KeyError:
-        raise MalformedImage(f"layer of unsupported media type {media_type!r}") from None
+        raise MalformedImage(f"layer of unsupported media type {media_type!r:.200}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,9 @@ class Index:
         if len(self.manifests) == 1 and not offered:
             return self.manifests[0]
         names = ", ".join(str(entry.platform) for entry in offered) or "none"
-        raise MalformedImage(f"index {self.digest} has no image for {platform}; it has: {names}")
+        raise MalformedImage(
+            f"index {self.digest} has no image for {platform}; it has: {shown(names)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ def parse_document(raw: bytes, media_type: str | None = None) -> Manifest | Inde
             f"manifest with schemaVersion {data.get('schemaVersion')!r:.50}; only 2 is supported"
         )
     declared = data.get("mediaType")
+    declared = None if declared is None else _text(declared, "mediaType")
     known = MANIFEST_TYPES + INDEX_TYPES
     given = media_type.partition(";")[0].strip() if media_type else None
     if given not in known:
@@ -201,6 +204,11 @@ def parse_document(raw: bytes, media_type: str | None = None) -> Manifest | Inde
     return Manifest(raw, kind, digest, config, parsed, _annotations(data))
 
 
+def shown(text: str) -> str:
+    """Return what an image says as a message may hold it: printable, and a few lines at most."""
+    return "".join(char if char.isprintable() else "?" for char in text[:500])
+
+
 def parse_config(raw: bytes) -> ImageConfig:
     """Parse an image configuration; `MalformedImage` when it is not one of an image."""
     data = _object(_json(raw, "image config"), "image config")
@@ -223,13 +231,9 @@ def parse_config(raw: bytes) -> ImageConfig:
 
 def _json(raw: bytes, what: str) -> object:
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        return strict_json.parse(raw)
+    except ValueError as error:
         raise MalformedImage(f"{what} is not valid JSON: {str(error)[:100]}") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

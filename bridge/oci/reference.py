@@ -127,7 +127,7 @@ def parse_registry_reference(text: str) -> RegistryReference:
     if host == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     if not is_host(host):
-        raise UsageError(f"image reference {text!r:.300}: {host!r} is not a registry host")
+        raise UsageError(f"image reference {text!r:.300}: {host!r:.200} is not a registry host")
     if not _REPOSITORY.fullmatch(repository):
         raise UsageError(
             f"image reference {text!r:.300}: {repository!r:.200} is not a repository name; those "

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 from dataclasses import dataclass, field
 
-from bridge.errors import DamagedRepository, UsageError
+from bridge.errors import BridgeError, DamagedRepository, UsageError
 from bridge.limits import GIB, MIB
+from bridge.ostree.keyfile import KeyFile
 
 MODES = {"bare": "bare", "bare-user": "bare-user", "archive": "archive-z2"}
 """Modes that we write, by the name the user gives, and the name in the file."""
 
 _NAMES = {"archive": "archive", "archive-z2": "archive", "bare": "bare", "bare-user": "bare-user"}
-_SIZE = re.compile(r"(\d+)\s*(MB|GB|TB)")
+_PERCENT = re.compile("[0-9]{1,2}")
+_SIZE = re.compile("([0-9]{1,9}) *(MB|GB|TB)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +35,25 @@ class Config:
 
 def parse(text: str) -> Config:
     """Parse a `config` file; `DamagedRepository` when it is not a repository's."""
-    parser = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#",), strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(text)
-        if parser.get("core", "repo_version") != "1":
-            raise DamagedRepository("the repository's repo_version is not 1")
-        raw_mode = parser.get("core", "mode", fallback="bare")
-        size = parser.get("core", "min-free-space-size", fallback=None)
-        # libostree's default for the percentage holds only where neither is given.
-        default = 3 if size is None else 0
-        percent = parser.getint("core", "min-free-space-percent", fallback=default)
-    except (configparser.Error, ValueError) as error:
-        message = " ".join(str(error).split())
-        raise DamagedRepository(f"the repository's config cannot be read: {message}") from None
+        values = KeyFile.parse(text).values
+    except BridgeError as error:
+        raise DamagedRepository(f"the repository's config cannot be read: {error}") from None
+    if values.get(("core", "repo_version")) != "1":
+        raise DamagedRepository("the repository's repo_version is not 1")
+    raw_mode = values.get(("core", "mode"), "bare")
+    size = values.get(("core", "min-free-space-size"))
+    # libostree's default for the percentage holds only where neither is given.
+    percent = values.get(("core", "min-free-space-percent"), "3" if size is None else "0")
     if raw_mode not in _NAMES:
-        raise UsageError(f"repository mode {raw_mode!r} is not supported; use bare or archive")
-    if not 0 <= percent <= 99:
-        raise DamagedRepository(f"min-free-space-percent is {percent}, which is not 0 to 99")
+        raise UsageError(f"repository mode {raw_mode!r:.100} is not supported; use bare or archive")
+    if not _PERCENT.fullmatch(percent):
+        raise DamagedRepository(f"min-free-space-percent is {percent!r:.100}, which is not 0 to 99")
     return Config(
         mode=_NAMES[raw_mode],
-        min_free_percent=percent,
+        min_free_percent=int(percent),
         min_free_bytes=0 if size is None else _parse_size(size),
-        values={(g, key): value for g in parser.sections() for key, value in parser[g].items()},
+        values=values,
     )
 
 
@@ -87,6 +84,8 @@ def set_value(text: str, group: str, key: str, value: str) -> str:
 def _parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise DamagedRepository(f"min-free-space-size {text!r} is not a number with MB, GB or TB")
+        raise DamagedRepository(
+            f"min-free-space-size {text!r:.100} is not a number with MB, GB or TB"
+        )
     unit = {"MB": MIB, "GB": GIB, "TB": 1024 * GIB}[match[2]]
     return int(match[1]) * unit

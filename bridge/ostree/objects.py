@@ -107,7 +107,7 @@ def check_name(name: str) -> str:
     The one validator of names: every tree that is built or read passes its names through here.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise MalformedImage(f"{name!r} cannot be a file's name")
+        raise MalformedImage(f"{name!r:.100} cannot be a file's name")
     if len(name) > limits.COMPONENT_MAX // 4 and len(name.encode()) > limits.COMPONENT_MAX:
         raise MalformedImage(f"{name!r:.100} is longer than {limits.COMPONENT_MAX} bytes")
     return name
@@ -248,10 +248,14 @@ def encode_commit(commit: Commit) -> bytes:
 def decode_commit(data: bytes) -> Commit:
     """Return the commit; `DamagedRepository` where `data` is none. Metadata loses its types."""
     metadata, parent, _related, subject, body, timestamp, tree, meta = variant.decode(_COMMIT, data)
+    try:
+        values = {key: plain(value) for key, value in metadata.items()}
+    except RecursionError:
+        raise DamagedRepository("commit with metadata that is nested too deep") from None
     return Commit(
         tree=check_checksum(tree.hex()),
         meta=check_checksum(meta.hex()),
-        metadata={key: plain(value) for key, value in metadata.items()},
+        metadata=values,
         parent=check_checksum(parent.hex()) if parent else None,
         subject=subject,
         body=body,

@@ -110,5 +110,7 @@ class Tree:
         """Store the directories that are not in the repository; return this one's checksum."""
         if self._checksum is not None:
             return self._checksum
-        dirs = {name: (tree.write(transaction), tree.meta) for name, tree in self.dirs.items()}
+        dirs = {}
+        for name, tree in self.dirs.items():  # no comprehension: that is a frame more, per level
+            dirs[name] = tree.write(transaction), tree.meta
         return transaction.write_dirtree(DirTree(self.files, dirs))

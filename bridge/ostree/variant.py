@@ -18,6 +18,8 @@ from typing import Any
 
 from bridge.errors import DamagedRepository
 
+_TYPE_MAX = 255
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -33,7 +35,11 @@ def encode(type_string: str, value: Any) -> bytes:
 
 
 def decode(type_string: str, data: bytes) -> Any:
-    """Return the value in `data`; `DamagedRepository` where it is not in the type's form."""
+    """Return the value in `data`; `DamagedRepository` where it is not in the type's normal form.
+
+    GLib's own readers make something of other forms too; no writer makes them, and taking one
+    form only is what makes equal values equal bytes.
+    """
     try:
         return codec(type_string).decode(memoryview(data))
     except (ValueError, IndexError, struct.error, RecursionError) as error:
@@ -70,6 +76,16 @@ def _offset_width(total: int) -> int:
     return 8
 
 
+def _check_framing(body: int, count: int, width: int) -> None:
+    if count and offset_size(body, count) != width:
+        raise ValueError("framing offsets wider than they need to be")
+
+
+def _check_padding(padding: memoryview) -> None:
+    if any(padding):
+        raise ValueError("padding that is not zero")
+
+
 class _Codec:
     alignment = 1
     fixed: int | None = None
@@ -92,6 +108,14 @@ class _Number(_Codec):
 
     def decode(self, data: memoryview) -> Any:
         return self._struct.unpack(data)[0]
+
+
+class _Boolean(_Number):
+    def decode(self, data: memoryview) -> Any:
+        number = super().decode(data)
+        if number > 1:
+            raise ValueError("a boolean that is neither 0 nor 1")
+        return bool(number)
 
 
 class _String(_Codec):
@@ -124,10 +148,9 @@ class _Any(_Codec):
         return codec(typed.type).encode(typed.value) + b"\0" + typed.type.encode("ascii")
 
     def decode(self, data: memoryview) -> Any:
-        raw = bytes(data)
-        split = raw.rindex(b"\0")
-        type_string = raw[split + 1 :].decode("ascii")
-        return Variant(type_string, codec(type_string).decode(data[:split]))
+        tail = bytes(data[-_TYPE_MAX - 1 :])
+        type_string = tail[tail.rindex(b"\0") + 1 :].decode("ascii")
+        return Variant(type_string, codec(type_string).decode(data[: -len(type_string) - 1]))
 
 
 class _Array(_Codec):
@@ -157,15 +180,20 @@ class _Array(_Codec):
         table = len(data) - body
         if body > len(data) or table % width or not table:
             raise ValueError("array with broken framing")
+        if width > 1:
+            _check_framing(body, table // width, width)
         items = []
-        start = 0
+        end = 0
         for at in range(body, len(data), width):
+            start = align(end, self.alignment)
+            if start != end:
+                _check_padding(data[end:start])
             end = int.from_bytes(data[at : at + width], "little")
-            start = align(start, self.alignment)
             if not start <= end <= body:
                 raise ValueError("array item out of bounds")
             items.append(self._item.decode(data[start:end]))
-            start = end
+        if end != body:
+            raise ValueError("array with something after its last item")
         return items
 
 
@@ -176,7 +204,10 @@ class _Dict(_Array):
         return super().encode(value.items())
 
     def decode(self, data: memoryview) -> Any:
-        return dict(super().decode(data))
+        found: dict[Any, Any] = {}
+        for key, value in super().decode(data):
+            found.setdefault(key, value)  # of several the first counts, as in g_variant_lookup
+        return found
 
 
 class _Tuple(_Codec):
@@ -211,9 +242,11 @@ class _Tuple(_Codec):
         table = len(data)
         last = len(self._items) - 1
         values = []
-        start = 0
+        end = 0
         for position, item in enumerate(self._items):
-            start = align(start, item.alignment)
+            start = align(end, item.alignment)
+            if start != end:
+                _check_padding(data[end:start])
             if item.fixed is not None:
                 end = start + item.fixed
             elif position == last:
@@ -226,12 +259,17 @@ class _Tuple(_Codec):
             if not start <= end <= table:
                 raise ValueError("tuple member out of bounds")
             values.append(item.decode(data[start:end]))
-            start = end
+        if self.fixed is not None:
+            _check_padding(data[end:])
+        elif end != table:
+            raise ValueError("tuple with something after its last member")
+        elif width > 1:
+            _check_framing(end, (len(data) - end) // width, width)
         return tuple(values)
 
 
 _BASIC: dict[str, _Codec] = {
-    "b": _Number("?"),
+    "b": _Boolean("B"),
     "y": _Number("B"),
     "n": _Number("h"),
     "q": _Number("H"),
@@ -250,7 +288,7 @@ _BASIC: dict[str, _Codec] = {
 @lru_cache(maxsize=256)
 def codec(type_string: str) -> _Codec:
     """Return the codec of one complete type; `ValueError` for anything else."""
-    if len(type_string) > 255:
+    if len(type_string) > _TYPE_MAX:
         raise ValueError("type string over 255 characters")
     result, rest = _parse(type_string)
     if rest:

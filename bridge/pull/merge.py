@@ -13,7 +13,7 @@ from bridge.errors import MalformedImage
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
 from bridge.pull.layer import Dropped, Layer
-from bridge.pull.paths import OPAQUE, WHITEOUT, join, walk
+from bridge.pull.paths import OPAQUE, WHITEOUT, check_depth, join, walk
 
 _OVERRIDDEN_BY_RUNTIMES = ("hostname", "resolv.conf")
 """Files below /etc that container builds leave behind empty; ostree-ext drops these too."""
@@ -65,6 +65,7 @@ class Merge:
         """Put `top`, which is at `at` in its layer, on the directory `place`, which may have
         another path in the image: a link's target."""
         to, real = place
+        check_depth(real, at)
         if OPAQUE in top.files:
             _hide_all(to, real)
         for name in top.files:

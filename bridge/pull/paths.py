@@ -39,6 +39,17 @@ def store_path(path: str) -> str:
     return "/".join(mapped(components(path)))
 
 
+def check_depth(at: str, way: str) -> None:
+    """Raise `MalformedImage` where links on `way` led to a directory `at` that is too deep.
+
+    Trees are walked by recursion. What the paths of a layer may be deep themselves comes on top.
+    """
+    if at.count("/") > limits.DEPTH_MAX:
+        raise MalformedImage(
+            f"{way!r:.300} leads through links to more than {limits.DEPTH_MAX} levels"
+        )
+
+
 def join(at: str, name: str) -> str:
     """Return the path of `name` in the directory `at`."""
     return f"{at}/{name}" if at else name
@@ -54,7 +65,8 @@ def walk(
 
     `target_of` tells where an object points if it is a symbolic link. `make` gives a directory
     for a path that has none; without it the answer there is None and the path that is left.
-    Raises `MalformedImage` for a loop of links and, when making, for a way through a file.
+    Raises `MalformedImage` for a loop of links and, when making, for a way through a file or to
+    where it is too deep.
     """
     here, at = root, ""
     todo = list(way[::-1])
@@ -86,6 +98,7 @@ def walk(
                 return None, "/".join([join(at, name), *todo[::-1]])
             if link is not None:
                 raise MalformedImage(f"{'/'.join(way)!r:.300} leads through a file")
+            check_depth(at, "/".join(way))
             below = make(join(at, name))
             here.set_dir(name, below)
         here, at = below, join(at, name)

@@ -29,8 +29,8 @@ def image_ref(reference: ImageReference) -> str:
 
 def escape(text: str) -> str:
     """Return `text` as a part of a ref: letters, digits, `-`, some slashes; all else in hex."""
-    if not text or "\0" in text:
-        raise UsageError(f"{text!r} cannot be made a ref")
+    if not text or "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError(f"{text!r:.200} cannot be made a ref")
     out = []
     last = len(text) - 1
     for position, char in enumerate(text):
@@ -61,7 +61,10 @@ def unescape(text: str) -> str:
             raise UsageError(f"{text!r:.200} is not an escaped name")
         out.append("_" if found[1] is None else _char(found[1], text))
         position = found.end()
-    return "".join(out)
+    name = "".join(out)
+    if escape(name) != text:
+        raise UsageError(f"{text!r:.200} is not an escaped name")
+    return name
 
 
 def _char(digits: str, text: str) -> str:

@@ -8,12 +8,13 @@ request, and one that is never accepted ends after three tries.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from typing import Any
 
 from bridge.errors import NetworkError, NotAuthorised
+from bridge.oci import strict_json
 from bridge.registry.authfile import CredentialStore
 from bridge.registry.challenge import Challenge, parse_challenges
 from bridge.registry.message import Reply, Request, origin
@@ -115,9 +116,10 @@ class Authenticator:
 def describe(reply: Reply) -> str:
     """Return a status with the first code and message of a registry's error, as one line."""
     try:
-        first = json.loads(reply.body)["errors"][0]
+        answer: Any = strict_json.parse(reply.body)
+        first = answer["errors"][0]
         parts = [str(first[key]) for key in ("code", "message") if first.get(key)]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         parts = []
     text = "".join(c if c.isprintable() else " " for c in ": ".join(parts))[:200].strip()
     return f"{reply.status} ({text})" if text else str(reply.status)

@@ -19,7 +19,6 @@ containers-auth.json(5), bootc's documentation of secrets, docker-credential-hel
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
@@ -31,13 +30,14 @@ from typing import Any
 
 from bridge import limits
 from bridge.errors import UsageError
+from bridge.oci import strict_json
 from bridge.oci.reference import DOCKER_HUB
 from bridge.registry.options import NetworkOptions
 from bridge.registry.registriesconf import AUTH_FILES
 
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _DOCKER_HUB_HOSTS = (DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
-_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class CredentialStore:
                 return None
             raise UsageError(f"{program} failed for {server}: {said!r:.300}")
         try:
-            answer = json.loads(done.stdout)
+            answer: Any = strict_json.parse(done.stdout)
             user, secret = str(answer["Username"]), str(answer["Secret"])
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"{program} gave no credentials in JSON for {server}") from None
@@ -205,10 +205,10 @@ def _read(file: AuthFile) -> dict[str, Any]:
     try:
         if len(raw) > limits.AUTH_FILE_MAX:
             raise ValueError("it is too long")
-        document = json.loads(raw.decode("utf-8"))
+        document = strict_json.parse(raw)
         if not isinstance(document, dict):
             raise ValueError("it is not a JSON object")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"auth file {file.path}: {str(error)[:200]}") from None
     return document
 

@@ -7,12 +7,11 @@ names begin with an underscore, and `open_blob`, ask one endpoint. Source: https
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 from bridge import limits
@@ -23,6 +22,7 @@ from bridge.errors import (
     NotFound,
     VerificationFailed,
 )
+from bridge.oci import strict_json
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import DOCKER_HUB, RegistryReference
@@ -43,8 +43,9 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+_NEXT = re.compile(r'<([^<>]*)>[ \t]*;[ \t]*rel="?next"?')
+"""Without `<` in the address, so that a header full of them is not searched from each anew."""
 
 
 class FetchedManifest(NamedTuple):
@@ -267,10 +268,13 @@ class Client:
                 raise self._failure(at, f"repository {ref.name}", reply)
             link = _NEXT.search(reply.headers.get("Link", ""))
             try:
-                page = json.loads(reply.body)["tags"] or []
-                tags.extend(tag for tag in page if isinstance(tag, str))
-            except (ValueError, LookupError, TypeError, RecursionError):
+                answer: Any = strict_json.parse(reply.body)
+                page = answer["tags"] or []
+                if not isinstance(page, list):
+                    raise TypeError
+            except (ValueError, LookupError, TypeError):
                 raise NetworkError(f"tags of {ref.name}: the answer is no list of tags") from None
+            tags.extend(tag for tag in page if isinstance(tag, str))
             if link is None:
                 return tags
             following = urljoin(reply.url, link[1])

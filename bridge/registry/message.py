@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -13,6 +14,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _PRIVATE = ("authorization", "cookie", "proxy-authorization")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+"""Names and addresses. Readers of URLs disagree on what ends a host that has anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ def origin(url: str) -> tuple[str, str, int]:
         raise NetworkError(f"{url!r:.300} is not an http or https URL")
     if parts.username is not None or parts.password is not None:
         raise NetworkError(f"a URL on {parts.hostname!r:.200} carries credentials; refused")
+    bracketed = "[" in parts.netloc
+    if not _HOST.fullmatch(parts.hostname) or bracketed != (":" in parts.hostname):
+        raise NetworkError(f"{url!r:.300} names no host")
     return parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
 
 

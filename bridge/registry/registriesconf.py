@@ -109,7 +109,7 @@ def parse(text: str, path: str) -> RegistriesConf:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {str(error)[:200]}") from None
     top = _Table(path, "", document)
     _refuse_version_1(top)
     registries: dict[str, Registry] = {}

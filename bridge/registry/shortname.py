@@ -9,6 +9,7 @@ which may fetch a squatter's image; here that is an error that names the candida
 from __future__ import annotations
 
 from bridge.errors import UsageError
+from bridge.oci.model import shown
 from bridge.oci.reference import is_short_name, parse_registry_reference
 from bridge.registry.registriesconf import RegistriesConf
 
@@ -25,7 +26,7 @@ def expand(text: str, conf: RegistriesConf) -> str:
         return f"{search[0]}/{text}"
     if search:
         candidates = ", ".join(f"{registry}/{text}" for registry in search)
-        raise UsageError(f"{text!r:.300} is a short name; say which is meant: {candidates}")
+        raise UsageError(f"{text!r:.300} is a short name; say which is meant: {shown(candidates)}")
     raise UsageError(
         f"{text!r:.300} is a short name and no search registry is configured; write it in "
         f"full, for instance {parse_registry_reference(text)}"

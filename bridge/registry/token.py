@@ -6,14 +6,15 @@ Sources: distribution's token specification (`GET realm?service=…&scope=…`) 
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from bridge import limits
 from bridge.errors import NetworkError
+from bridge.oci import strict_json
 from bridge.registry.authfile import Credentials
 from bridge.registry.challenge import Challenge
 from bridge.registry.message import Request, origin
@@ -84,10 +85,10 @@ def token_request(
 def parse_token(raw: bytes, now: float, server: str) -> Authorization:
     """Read a token server's answer; `now` is Unix time. Raises `NetworkError`."""
     try:
-        answer = json.loads(raw)
+        answer: Any = strict_json.parse(raw)
         token = answer.get("token") or answer.get("access_token")
-        lifetime = float(answer.get("expires_in") or limits.TOKEN_LIFETIME)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        lifetime = max(0.0, float(answer.get("expires_in") or limits.TOKEN_LIFETIME))
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise NetworkError(f"the token server {server} gave an answer that is no token") from None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise NetworkError(f"the token server {server} gave an answer without a token")

@@ -7,11 +7,15 @@ Keys that we do not know, and further `initrd` lines, are kept.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
+from bridge.errors import BridgeError
+
 _ORDER = ("title", "version", "options", "devicetree", "linux", "initrd")
-_DIGITS = re.compile("([0-9]+)")
+_DIGITS = "0123456789"
+_NUMBER = re.compile("[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +49,52 @@ def parse(text: str) -> Entry:
     A key other than `initrd` that is given twice keeps its last value, as in libostree.
     """
     fields: list[tuple[str, str]] = []
-    for line in text.split("\n"):
+    seen: set[str] = set()
+    for line in reversed(text.split("\n")):
         parts = line.split(None, 1)
         if len(parts) != 2 or not (line[0].isascii() and line[0].isalpha()):
             continue
         key, value = parts[0], parts[1].rstrip()
-        if key != "initrd":
-            fields = [field for field in fields if field[0] != key]
-        fields.append((key, value))
-    return Entry(tuple(fields))
+        if key == "initrd" or key not in seen:
+            fields.append((key, value))
+        seen.add(key)
+    return Entry(tuple(reversed(fields)))
 
 
 def render(entry: Entry) -> str:
-    """Return the text of an entry: libostree's keys in libostree's order, then the others."""
+    """Return the text of an entry: libostree's keys in libostree's order, then the others.
+
+    Raises `BridgeError` for a value that would begin another line, or end the file to a reader.
+    """
+    for key, value in entry.fields:
+        if "\n" in value or "\0" in value:
+            raise BridgeError(f"a boot entry cannot have a line break in {key}: {value!r:.200}")
     ordered = [(key, value) for key in _ORDER for value in entry.get_all(key)]
     return "".join(f"{key} {value}\n" for key, value in (*ordered, *entry.unknown))
 
 
-def version_key(version: str | None) -> tuple[tuple[int, int, str], ...]:
-    """Return a sort key under which versions compare as by strverscmp; `None` sorts lowest."""
-    if version is None:
-        return ()
-    parts = _DIGITS.split(version)
-    # Every second part is a number; those in between may be empty, and sort before numbers.
-    return tuple(
-        (1, int(part), "") if place % 2 else (0, 0, part) for place, part in enumerate(parts)
-    )
+def _compare(one: str | None, other: str | None) -> int:
+    """Compare as strverscmp(3), which libostree and GRUB sort by; `None` is below everything."""
+    if one is None or other is None:
+        return (one is not None) - (other is not None)
+    pairs = enumerate(zip(one, other, strict=False))
+    differs = next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    start = len(one[:differs].rstrip(_DIGITS))  # of the number that the difference is in, if any
+    left, right = (_NUMBER.match(each, start) for each in (one, other))
+    if left and right:
+        if "0" not in (one[start], other[start]):
+            if len(left[0]) != len(right[0]):
+                return len(left[0]) - len(right[0])
+        elif differs > start and not one[start:differs].strip("0"):
+            # Zeros in front are decimals: 000, 00, 01, 010, 09, 0.
+            ends = left.end() == differs, right.end() == differs
+            if ends[0] != ends[1]:
+                return ends[0] - ends[1]
+    return (one > other) - (one < other)
+
+
+version_key = functools.cmp_to_key(_compare)
+"""A sort key for versions, which are texts or None."""
 
 
 def file_name(version: int) -> str:

@@ -55,9 +55,21 @@ def title(
     Raises `MalformedImage` when the tree has no os-release with a name in it.
     """
     name = _os_name(tree_fd, deployment)
+    return compose_title(name, version, deployment.stateroot if show_stateroot else None, index)
+
+
+def compose_title(name: str, version: str | None, stateroot: str | None, index: int) -> str:
+    """Return a title in one printable line, whatever the image says.
+
+    A line break would begin another key, and at a NUL readers take the file to end.
+    """
     if version and version not in name:
         name += f" {version}"
-    return f"{name} (ostree{':' + deployment.stateroot if show_stateroot else ''}:{index})"
+    return _one_line(f"{name} (ostree{f':{stateroot}' if stateroot else ''}:{index})")
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def parse_os_release(text: str) -> dict[str, str]:
@@ -82,10 +94,9 @@ def _os_name(tree_fd: int, deployment: Deployment) -> str:
         except OSError:
             continue
         values = parse_os_release(text)
-        found = values.get("PRETTY_NAME") or values.get("ID")
-        if found:
-            # One line, whatever the image says: a title must not become other keys.
-            return " ".join(found.split())
+        for key in ("PRETTY_NAME", "ID"):
+            if found := _one_line(values.get(key, "")):
+                return found
     raise MalformedImage(
         f"deployment {deployment.name} has no PRETTY_NAME or ID in /usr/lib/os-release"
     )

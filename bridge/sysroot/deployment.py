@@ -9,8 +9,8 @@ from bridge.errors import BridgeError
 from bridge.sysroot import bls, kargs
 from bridge.sysroot.origin import Origin
 
-_BOOT_LINK = re.compile(r"/ostree/boot\.([01])/([^/]+)/([^/]+)/([0-9]+)")
-_DEPLOY_NAME = re.compile(r"([0-9a-f]{64})\.([0-9]+)")
+_BOOT_LINK = re.compile(r"/ostree/boot\.([01])/([^/\0]+)/([^/\0]+)/([0-9]{1,9})")
+_DEPLOY_NAME = re.compile(r"([0-9a-f]{64})\.([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)

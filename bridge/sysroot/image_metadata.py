@@ -6,12 +6,12 @@ alone is asked, never a registry.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.errors import BridgeError
+from bridge.oci import strict_json
 from bridge.ostree.repository import Repository
 from bridge.sysroot import timestamp
 
@@ -63,8 +63,8 @@ def parse(
     if not isinstance(digest, str):
         return None
     try:
-        config = json.loads(str(_plain(metadata.get(config_key)) or "null"))
-    except (ValueError, RecursionError):
+        config = strict_json.parse(str(_plain(metadata.get(config_key)) or "null"))
+    except ValueError:
         config = None
     if not isinstance(config, dict):
         config = {}

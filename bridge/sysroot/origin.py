@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.sysroot.keyfile import KeyFile
+from bridge.ostree.keyfile import KeyFile
 
 _REFERENCE = ("origin", "container-image-reference")
 _TRANSIENT = "libostree-transient"

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from bridge import limits
-from bridge.errors import MalformedImage
+from bridge.errors import BridgeError, MalformedImage
+from bridge.ostree.keyfile import KeyFile
 from bridge.sysroot import files
-from bridge.sysroot.keyfile import KeyFile
 
 _NEEDED = frozenset({"yes", "true", "1", "signed", "verity"})
 
@@ -28,8 +28,11 @@ def check(tree: int, what: str) -> None:
             continue
         except UnicodeDecodeError:
             raise MalformedImage(f"{what}: prepare-root.conf is not text") from None
-        enabled = KeyFile.parse(text).get("composefs", "enabled") or enabled
-    if enabled.lower() in _NEEDED:
+        try:
+            enabled = KeyFile.parse(text).get("composefs", "enabled") or enabled
+        except BridgeError as error:
+            raise MalformedImage(f"{what}: prepare-root.conf: {error}") from None
+    if enabled.strip().lower() in _NEEDED:
         raise MalformedImage(
             f"{what} boots with composefs only (prepare-root.conf has enabled={enabled}), which "
             "is not supported yet; an image with enabled=maybe would do"

@@ -53,7 +53,9 @@ def _block(name: str, entry: Document, verbose: bool) -> str:
 
 
 def _row(name: str, value: str, width: int) -> str:
-    return f"{name:>{width}}: {value}"
+    # A version, say, is whatever the image says.
+    printable = "".join(char if char.isprintable() else "?" for char in value)
+    return f"{name:>{width}}: {printable}"
 
 
 def _reference(reference: Document) -> str:

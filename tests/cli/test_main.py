@@ -112,7 +112,7 @@ def test_each_kind_of_failure_has_its_exit_code(
     run: Any, name: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise getattr(errors, name)("doing it:\n  it failed")
+        raise getattr(errors, name)("doing it:\n  it\x1b\x07 failed")
 
     monkeypatch.setattr("bridge.pull.pull.pull", fail)
     done = run("image", "pull", "oci:/x", "--repo", tmp_path / "repo", "--quiet")

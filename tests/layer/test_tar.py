@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import itertools
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.errors import MalformedImage
 from bridge.layer.tar import Entry, EntryType, TarReader
 
 Read = list[tuple[Entry, bytes]]
@@ -480,3 +482,18 @@ def test_drain_ends_the_reading_wherever_it_was() -> None:
 def test_how_an_archive_may_end(blob: bytes, count: int) -> None:
     assert len(read(blob)) == count
     assert len(read(blob, list(range(0, len(blob), 7)))) == count
+
+
+@settings(deadline=None, max_examples=60)
+@given(blob=archives(), data=st.data())
+def test_what_is_cut_off_is_refused_or_a_part_of_the_whole(
+    blob: bytes, data: st.DataObject
+) -> None:
+    whole = read(blob)
+    part = blob[: data.draw(st.integers(0, len(blob)))]
+    found: Read = []
+    reader = TarReader([part])
+    with contextlib.suppress(MalformedImage):
+        for entry in reader:
+            found.append((entry, reader.read_payload()))
+    assert found == whole[: len(found)]

@@ -205,6 +205,26 @@ def test_compressed_and_cut_archives(tmp_path: Path) -> None:
             Archive.open(str(tmp_path / name))
 
 
+def test_headers_without_end_are_refused(tmp_path: Path) -> None:
+    """Each pax header extends the next one, which tarfile reads a level deeper."""
+    member = tarfile.TarInfo("f" * 200)
+    header = member.tobuf(tarfile.PAX_FORMAT)[:1024]
+    (tmp_path / "a.tar").write_bytes(header * 2000)
+    with pytest.raises(MalformedImage, match="not an uncompressed tar"):
+        Archive.open(str(tmp_path / "a.tar"))
+
+
+@both
+def test_tags_are_listed_in_one_printable_line(tmp_path: Path, make: Maker) -> None:
+    top = index(entry(b"a", "v1\nerror: x\x1b[2J"), entry(b"b", "x" * 5000))
+    with (
+        make(tmp_path, files(top)) as layout,
+        pytest.raises(NotFound, match=r"there are: v1\?error: x") as caught,
+    ):
+        layout.resolve("other")
+    assert len(str(caught.value)) < 1000 and str(caught.value).isprintable()
+
+
 def test_links_in_an_archive_are_not_followed(tmp_path: Path) -> None:
     write_tar(tmp_path / "f", files(index()))
     with tarfile.open(tmp_path / "f", "a") as archive:

@@ -86,6 +86,28 @@ def test_values_by_group_and_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[core]\n[DEFAULT]\nrepo_version=1\n", "repo_version"),
+        (f"{CORE}min-free-space-size={'9' * 5000}MB\n", "min-free-space-size"),
+        (f"{CORE}min-free-space-percent=1_0\n", "min-free-space-percent"),
+        (f"{CORE}min-free-space-percent={'9' * 5000}\n", "min-free-space-percent"),
+        (f"{CORE}{'x' * 5000}\n" * 50, "no key and value"),
+    ],
+)
+def test_what_cannot_be_understood_is_told_in_one_bounded_line(text: str, words: str) -> None:
+    with pytest.raises(DamagedRepository, match=words) as caught:
+        config.parse(text)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_lines_are_what_they_are_to_glib() -> None:
+    """A space in front continues nothing, and DEFAULT is a group like any other."""
+    text = "[DEFAULT]\nmode=archive\n[core]\nrepo_version=1\n  mode = bare-user\r\n"
+    assert config.parse(text).mode == "bare-user"
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
     [
         (

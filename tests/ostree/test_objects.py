@@ -283,3 +283,20 @@ def test_checksums_are_64_lower_case_hex_digits(text: str) -> None:
     assert objects.check_checksum(HASH) == HASH
     with pytest.raises(DamagedRepository):
         objects.check_checksum(text)
+
+
+@pytest.mark.parametrize("depth", [330, 400])
+def test_metadata_that_is_nested_too_deep_is_damage(depth: int) -> None:
+    deep = Variant("u", 1)
+    for _ in range(depth):
+        deep = Variant("av", [deep])
+    data = objects.encode_commit(Commit(HASH, HASH, {"deep": deep}))
+    with pytest.raises(DamagedRepository, match=r"nested too deep|not a serialised"):
+        objects.decode_commit(data)
+
+
+@pytest.mark.parametrize("name", ["/" * 100_000, "\0" * 100_000])
+def test_a_bad_name_of_any_length_is_told_in_a_line(name: str) -> None:
+    with pytest.raises(MalformedImage) as caught:
+        objects.check_name(name)
+    assert len(str(caught.value)) < 200

@@ -226,6 +226,32 @@ def test_broken_framing_is_damage(kind: str, data: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("b", "02"),
+        ("()", "01"),
+        ("(yq)", "01ff0200"),  # padding before a member
+        ("(qy)", "010002ff"),  # ... and behind the last one
+        ("(say)", "6100" + "0102" + "0200"),  # offsets of two bytes where one would do
+        ("as", "6100" + "0200"),
+        ("(ayy)", "01" + "02" + "ff" + "01"),  # something after the last member
+        ("a(yv)", "01" + "ff" * 7 + "020079" + "0b"),
+        ("aq", "010002"),
+        ("aas", "6100" + "02" + "ff" + "03"),  # something after the last item
+    ],
+)
+def test_what_is_not_in_normal_form_is_damage(kind: str, data: str) -> None:
+    with pytest.raises(DamagedRepository, match="not a serialised"):
+        variant.decode(kind, bytes.fromhex(data))
+
+
+def test_of_two_values_of_a_key_the_first_counts() -> None:
+    """As g_variant_lookup has it; `ostree commit` writes both."""
+    data = variant.encode("a(sv)", [("k", Variant("y", 1)), ("k", Variant("y", 2))])
+    assert variant.decode("a{sv}", data) == {"k": Variant("y", 1)}
+
+
+@pytest.mark.parametrize(
     "kind", ["", "ss", "a", "(s", "a{s}", "a{sss}", "a{vs}", "a{ass}", "{ss}", "z", "a" * 300]
 )
 def test_what_is_no_type_is_refused(kind: str) -> None:

@@ -76,3 +76,18 @@ def test_the_refs_of_images_and_layers_are_ostree_exts() -> None:
     }
     for text, name in names.items():
         assert image_ref(parse_reference(text)) == f"ostree/container/image/{name}"
+
+
+@pytest.mark.parametrize("text", ["_41_", "_0041_", "a_2F_b", "_D800_", "_0_", "a b", "é"])
+def test_a_second_way_to_write_a_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        unescape(text)
+
+
+@given(st.text("_2FDa0/-", max_size=12))
+def test_a_name_has_one_escaped_form(text: str) -> None:
+    try:
+        name = unescape(text)
+    except UsageError:
+        return
+    assert escape(name) == text

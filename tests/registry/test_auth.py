@@ -228,6 +228,7 @@ def test_a_scope_that_the_registry_asks_for_is_added() -> None:
         ({"expires_in": 300}, 290),
         ({"expires_in": "300"}, 290),
         ({"expires_in": 10}, 9),
+        ({"expires_in": -5}, 0),
         ({"expires_in": 300, "issued_at": "2023-11-14T22:11:40Z"}, 190),
         ({"expires_in": 300, "issued_at": "2023-11-14T21:11:40Z"}, 290),  # clocks an hour apart
         ({"expires_in": 300, "issued_at": "2023-11-14T23:11:40Z"}, 290),
@@ -238,6 +239,18 @@ def test_how_long_a_token_is_used(answer: dict[str, object], lifetime: float) ->
     now = 1_700_000_000.0
     parsed = parse_token(json.dumps({"token": "t", **answer}).encode(), now, "s")
     assert parsed.expires - now == pytest.approx(lifetime)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1" + "0" * 400, "9" * 5000])
+def test_a_lifetime_that_is_no_number_is_no_token(number: str) -> None:
+    with pytest.raises(NetworkError, match="no token"):
+        parse_token(f'{{"token": "t", "expires_in": {number}}}'.encode(), 0.0, "s")
+
+
+@pytest.mark.parametrize(("number", "expires"), [("1e999", float("inf")), ("-1e999", 5.0)])
+def test_a_lifetime_beyond_all_bounds(number: str, expires: float) -> None:
+    raw = f'{{"token": "t", "expires_in": {number}}}'.encode()
+    assert parse_token(raw, 5.0, "s").expires == expires
 
 
 @given(st.binary(max_size=100))

@@ -311,7 +311,9 @@ def test_tags_of_all_pages(server: Any, rig: Any) -> None:
     assert rig().client.list_tags(reference(server)) == ["x", "y", "z"]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"tags": 3}', b"{}", b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"tags": 3}', b'{"tags": "ab"}', b'{"tags": {"a": 1}}', b"{}", b"\xff"]
+)
 def test_what_is_no_list_of_tags(server: Any, rig: Any, body: bytes) -> None:
     server.on("/v2/a/b/tags/list", server.Answer(200, body))
     with pytest.raises(NetworkError, match="list of tags"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from email.utils import formatdate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +59,9 @@ def test_backoff_doubles_with_jitter() -> None:
     low, high = Backoff(3, lambda: 0.0), Backoff(3, lambda: 0.999999)
     assert [low.next() for _ in range(4)] == [0.25, 0.5, 1.0, None]
     assert [round(high.next() or 0, 3) for _ in range(3)] == [0.5, 1.0, 2.0]
+
+
+@given(st.integers(0, 10**6), st.booleans())
+def test_seconds_and_dates_come_back(seconds: int, as_date: bool) -> None:
+    value = formatdate(NOW + seconds, usegmt=True) if as_date else str(seconds)
+    assert parse_retry_after(value, NOW) == seconds

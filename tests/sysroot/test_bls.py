@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.errors import BridgeError
 from bridge.sysroot import bls
 
 TEXT = """# a comment
@@ -93,6 +97,29 @@ def test_round_trip(fields: dict[str, str]) -> None:
 @given(st.text())
 def test_parse_never_fails(text: str) -> None:
     bls.parse(text)
+
+
+NUMBERED = st.lists(st.sampled_from(["0", "00", "1", "9", "10", ".", "-", "~", "a", "é"])).map(
+    "".join
+)
+
+
+@given(st.lists(NUMBERED, min_size=2, max_size=6))
+def test_versions_sort_as_the_c_library_sorts_them(versions: list[str]) -> None:
+    strverscmp = ctypes.CDLL(None).strverscmp
+    theirs = functools.cmp_to_key(lambda a, b: strverscmp(a.encode(), b.encode()))
+    assert sorted(versions, key=bls.version_key) == sorted(versions, key=theirs)
+    assert sorted([*versions, None], key=bls.version_key)[0] is None
+
+
+def test_versions_of_any_length_compare() -> None:
+    assert bls.version_key("1" * 5000) < bls.version_key("1" * 5001) < bls.version_key("2" * 5001)
+
+
+@pytest.mark.parametrize("value", ["a\noptions init=/evil", "a\0b"])
+def test_a_value_that_would_be_more_than_one_line_is_not_written(value: str) -> None:
+    with pytest.raises(BridgeError, match="line break in title"):
+        bls.render(bls.Entry((("title", value),)))
 
 
 @given(st.text(), st.text())

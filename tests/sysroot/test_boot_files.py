@@ -178,3 +178,19 @@ def test_title(
 def test_title_of_a_tree_without_a_name(tmp_path: Path, opened: Callable[[Path], int]) -> None:
     with pytest.raises(MalformedImage, match="no PRETTY_NAME or ID"):
         bootentry.title(opened(tmp_path), Deployment("default", A, 0, "abc"), 0, None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "title"),
+    [
+        ("Os", "1", "Os 1 (ostree:default:0)"),
+        ("Os 1", "1", "Os 1 (ostree:default:0)"),
+        ("Os", None, "Os (ostree:default:0)"),
+        ("Os", "1\noptions init=/evil", "Os 1 options init=/evil (ostree:default:0)"),
+        ("O\0s\x1b[2J\u2028", "1\r", "O s [2J 1 (ostree:default:0)"),
+    ],
+)
+def test_a_title_is_one_line_whatever_the_image_says(
+    name: str, version: str | None, title: str
+) -> None:
+    assert bootentry.compose_title(name, version, "default", 0) == title

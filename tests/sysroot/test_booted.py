@@ -129,3 +129,14 @@ def test_an_image_that_needs_composefs(
             prepare_root.check(fd, "the image")
     finally:
         os.close(fd)
+
+
+def test_a_broken_prepare_root_conf_is_the_images_fault(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib/ostree").mkdir(parents=True)
+    (tmp_path / "usr/lib/ostree/prepare-root.conf").write_text("nonsense\n")
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(MalformedImage, match=r"the image: prepare-root\.conf: .*'nonsense'"):
+            prepare_root.check(fd, "the image")
+    finally:
+        os.close(fd)

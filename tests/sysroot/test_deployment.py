@@ -28,6 +28,8 @@ def test_boot_link_round_trip() -> None:
         "/ostree/boot.1/default/abc/x",
         "ostree/boot.1/default/abc/0",
         "/ostree/boot.1/default/abc/0/more",
+        "/ostree/boot.1/default\0/abc/0",
+        "/ostree/boot.1/default/abc/" + "9" * 5000,
     ],
 )
 def test_what_is_no_boot_link(text: str) -> None:
@@ -43,6 +45,7 @@ def test_what_is_no_boot_link(text: str) -> None:
         (f"{CHECKSUM}.0.origin", None),
         (f"{CHECKSUM[:-1]}.0", None),
         (CHECKSUM, None),
+        (f"{CHECKSUM}.{'9' * 5000}", None),
     ],
 )
 def test_names(name: str, expected: tuple[str, int] | None) -> None:

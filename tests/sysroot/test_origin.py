@@ -64,3 +64,8 @@ def test_parse_fails_in_one_way_only(text: str) -> None:
     except BridgeError:
         return
     assert origin.with_pinned(True).pinned
+
+
+def test_spaces_are_kept_where_glib_keeps_them() -> None:
+    origin = Origin.parse("[a]\n  b \t=  c \r\n#d=e\n")
+    assert origin.values == {("a", "b"): "c "}

@@ -198,6 +198,14 @@ def test_text_of_a_cached_update() -> None:
     assert "Update" not in show(replace(update, digest=IMAGES[A].digest))
 
 
+def test_text_shows_no_more_of_a_version_than_can_be_printed() -> None:
+    image = replace(IMAGES[A], version="1\n\x1b]0;x\x07  Booted image: other")
+    state = State(0, 0, (deployment(A, 0, booted=True),))
+    text = status_text.to_text(status.host(state, {A: image}.get))
+    assert "Version: 1??]0;x?  Booted image: other (" in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
@@ -239,6 +247,13 @@ def test_text_of_a_cached_update() -> None:
                 ),
             },
             ImageMetadata("sha256:x", "amd64", "1.2", "2025-01-01T00:00:00Z"),
+        ),
+        (
+            {
+                "ostree.manifest-digest": "sha256:x",
+                "ostree.container.image-config": rb'{"architecture": "\ud800"}'.decode(),
+            },
+            ImageMetadata("sha256:x", "unknown"),
         ),
         (
             {

@@ -44,14 +44,20 @@ class KeyFile:
         """Return whether a value is there and `true` or `1`."""
         return (self.get(group, key) or "").strip(_SPACE) in ("true", "1")
 
+    @property
+    def values(self) -> dict[tuple[str, str], str]:
+        """All values, unescaped, by group and key; the last one where there are several."""
+        found = {}
+        for group, line in self._lines():
+            key, equals, value = line.partition("=")
+            if group is not None and equals and not key.lstrip(_SPACE).startswith("#"):
+                value = value.removesuffix("\r").lstrip(_SPACE)
+                found[group, key.strip(_SPACE)] = _unescape(value)
+        return found
+
     def get(self, group: str, key: str) -> str | None:
         """Return a value, unescaped; the last one when there are several."""
-        found = None
-        for where, line in self._lines():
-            name, equals, value = line.partition("=")
-            if where == group and equals and name.strip(_SPACE) == key:
-                found = _unescape(value.strip(_SPACE))
-        return found
+        return self.values.get((group, key))
 
     def with_value(self, group: str, key: str, value: str | None) -> Self:
         """Return the file with `key` set to `value`, or taken out when that is `None`."""
