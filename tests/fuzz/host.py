@@ -69,7 +69,7 @@ def _deployment_name(data: bytes) -> tuple[str, int] | None:
 
 
 def _os_release(data: bytes) -> dict[str, str]:
-    return bootentry.parse_os_release(_text(data))
+    return bootentry.parse_os_release(_text(data[: limits.OS_RELEASE_MAX]))
 
 
 def _title(data: bytes) -> str:

@@ -176,14 +176,19 @@ _SEEDS = {
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(sorted(_SEEDS)), st.data())
-def test_good_bytes_with_a_few_changed_are_a_value_or_damaged(kind: str, data: Any) -> None:
+def test_good_bytes_with_a_few_changed_are_in_normal_form_or_damaged(kind: str, data: Any) -> None:
     raw = bytearray(variant.encode(kind, _SEEDS[kind]))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(raw)))
     for each in (bytes(raw), bytes(raw[:cut])):
-        with contextlib.suppress(DamagedRepository):
-            variant.decode(kind, each)
+        try:
+            value = variant.decode(kind, each)
+        except DamagedRepository:
+            continue
+        # One form for a value; but of several values of a key in a dict only the first is read.
+        again = variant.encode(kind, value)
+        assert again == each or ("{" in kind and len(again) < len(each))
 
 
 @pytest.mark.parametrize(
