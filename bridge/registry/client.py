@@ -187,10 +187,11 @@ class Client:
         done = start
         while True:
             try:
-                for chunk in self._iter_blob(turn.endpoint, descriptor, done, meter):
-                    route.came(descriptor.digest, turn.index)
-                    done += len(chunk)
-                    yield chunk
+                with closing(self._iter_blob(turn.endpoint, descriptor, done, meter)) as chunks:
+                    for chunk in chunks:
+                        route.came(descriptor.digest, turn.index)
+                        done += len(chunk)
+                        yield chunk
                 return
             except FAILURES as error:
                 turn.hand_over(error)

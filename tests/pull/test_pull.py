@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ from bridge.errors import (
     VerificationFailed,
 )
 from bridge.oci.digest import Digest
-from bridge.oci.model import DOCKER_MANIFEST, Platform
+from bridge.oci.layout import Layout
+from bridge.oci.model import DOCKER_MANIFEST, Descriptor, Platform
 from bridge.oci.reference import ImageReference, parse_reference
 from bridge.ostree import fsck, lock, refs
 from bridge.ostree.objects import Commit
@@ -50,6 +52,8 @@ from bridge.pull.progress import Progress
 from bridge.pull.pull import pull
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref
 from bridge.pull.report import TransferReport, append_history
+from bridge.pull.source import _LayoutSource
+from bridge.registry.meter import Meter
 
 BASE = [
     directory("./"),
@@ -579,6 +583,60 @@ def test_good_layers_stay_when_another_one_fails(repo: Repository, tmp_path: Pat
     report = pulled(repo, tmp_path / "oci", good)
     modes = [layer.plan.mode.value for layer in report.layers]
     assert modes.count("present") == len(names) and listing(repo, report.commit) == TREE
+
+
+class TwoCopies:
+    """A source whose blobs are wrong until it is told so; it stands for a mirror and a registry."""
+
+    def __init__(self, path: Path, bad: Image) -> None:
+        self.bad = bad.blobs
+        self.distrusted: list[str] = []
+        self.layout = _LayoutSource(Layout.open(str(path)), "latest")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layout, name)
+
+    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
+        if descriptor.digest in self.distrusted:
+            return self.layout.blob(descriptor, meter)
+        return iter([self.bad[descriptor.digest]])
+
+    def distrust(self, descriptor: Descriptor) -> bool:
+        self.distrusted.append(descriptor.digest)
+        return self.distrusted.count(descriptor.digest) == 1
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "none"])
+def test_wrong_bytes_are_read_from_elsewhere_at_once(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = write_layout(tmp_path / "oci", image(BASE, SECOND, THIRD, compression=kind))
+    source = TwoCopies(path, flipped(image(BASE, SECOND, THIRD, compression=kind), 1))
+    monkeypatch.setattr("bridge.pull.pull.open_source", lambda *_: source)
+    read: Counter[str] = Counter()
+
+    class Counting(Progress):
+        def advance(self, plan: Any, count: int) -> None:
+            read[plan.layer.digest] += count
+
+    report = pull(repo, reference(path), progress=Counting())
+    assert listing(repo, report.commit) == TREE
+    assert source.distrusted == [report.layers[1].plan.layer.digest]
+    # What was read in vain is not progress.
+    assert read == {each.plan.layer.digest: each.plan.layer.size for each in report.layers}
+    assert fsck.fsck(repo).faults == ()
+
+
+def test_a_wrong_diff_id_is_not_looked_for_elsewhere(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = image(BASE, diff_ids=[str(Digest.of(b"other"))])
+    path = write_layout(tmp_path / "oci", made)
+    source = TwoCopies(path, made)
+    monkeypatch.setattr("bridge.pull.pull.open_source", lambda *_: source)
+    with pytest.raises(VerificationFailed, match="DiffID"):
+        pull(repo, reference(path))
+    assert source.distrusted == []
 
 
 def test_an_image_that_cannot_boot_is_refused_where_it_should(
