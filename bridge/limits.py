@@ -90,6 +90,10 @@ METADATA_MAX = 128 * MIB
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 
+# -- space -----------------------------------------------------------------------------------
+SPACE_LOOK_EVERY = 16 * MIB
+"""Bytes written between two looks at how much the file system has left: others write too."""
+
 # -- sysroot ---------------------------------------------------------------------------------
 BLS_ENTRY_MAX = 64 * KIB
 """A boot entry is a handful of lines; the kernel's command line ends at 4 KiB or less."""

@@ -229,6 +229,29 @@ class Client:
                         f"bytes: {error} ({backoff.tries} tries)"
                     ) from None
 
+    def read_range(
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int,
+        length: int,
+        meter: Meter | None = None,
+    ) -> bytes | None:
+        """Return a few bytes of a blob, unverified: a hint. None where ranges are not served.
+
+        Raises `NotFound`, `NotAuthorised`, `NetworkError`.
+        """
+        end = start + length
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        reply = self._send("GET", ref, f"blobs/{descriptor.digest}", headers, None, meter)
+        if reply.status >= 400 and reply.status not in (400, 416):
+            raise self._failure(ref, f"blob {descriptor.digest} of {ref.name}", reply)
+        if reply.status != 206 or not _is_range(reply, start, descriptor.size, end):
+            reply.close()
+            return None
+        with closing(reply):
+            return b"".join(reply.chunks(length))
+
     def read_blob(
         self,
         ref: RegistryReference,
@@ -369,10 +392,11 @@ def _claimed_digest(ref: RegistryReference, reply: Response) -> Digest | None:
         raise VerificationFailed(f"{ref}: in Docker-Content-Digest, {error}") from None
 
 
-def _is_range(reply: Response, start: int, size: int) -> bool:
-    """Tell whether a 206 is what was asked for: from `start` to the end of `size` bytes."""
+def _is_range(reply: Response, start: int, size: int, end: int | None = None) -> bool:
+    """Tell whether a 206 is what was asked for: from `start` to `end`, by default all of `size`."""
+    end = size if end is None else end
     found = _CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
     if found is None:
         return False
-    exact = (int(found[1]), int(found[2])) == (start, size - 1) and found[3] in ("*", str(size))
-    return exact and _length(reply) in (None, size - start)
+    exact = (int(found[1]), int(found[2])) == (start, end - 1) and found[3] in ("*", str(size))
+    return exact and _length(reply) in (None, end - start)
