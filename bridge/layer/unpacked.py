@@ -25,10 +25,10 @@ def gzip_size(tail: bytes, compressed: int) -> int | None:
     """
     if len(tail) != GZIP_TAIL:
         return None
-    size = int.from_bytes(tail, "little")
-    if size < compressed <= _MODULUS:
+    size, least = int.from_bytes(tail, "little"), _least(compressed)
+    if size < least <= _MODULUS:
         return None
-    return size + -(-max(0, compressed - size) // _MODULUS) * _MODULUS
+    return size + -(-max(0, least - size) // _MODULUS) * _MODULUS
 
 
 def zstd_size(head: bytes, compressed: int) -> int | None:
@@ -43,4 +43,9 @@ def zstd_size(head: bytes, compressed: int) -> int | None:
     if not length or len(field) != length:
         return None
     size = int.from_bytes(field, "little") + (256 if length == 2 else 0)
-    return size if size >= compressed else None
+    return size if size >= _least(compressed) else None
+
+
+def _least(compressed: int) -> int:
+    """Return what `compressed` bytes unpack to at least: headers, and some bytes each block."""
+    return max(0, compressed - compressed // 1000 - 64)

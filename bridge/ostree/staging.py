@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Any
 
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError, NoSpace, is_full
 from bridge.ostree import durable, objects
 from bridge.ostree.content import BARE_USER_XATTR
 from bridge.ostree.objects import FileMeta
@@ -228,7 +228,7 @@ def _umask() -> int:
 
 
 def _explain(error: OSError) -> BridgeError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return NoSpace("no space left on the repository's file system; free some and try again")
     if error.errno in (errno.EPERM, errno.ENOTSUP):
         return BridgeError(

@@ -8,13 +8,12 @@ verifies all bytes, those that lay on disk before included.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError, NoSpace, is_full
 from bridge.limits import BLOB_BUFFER
 from bridge.oci.model import Descriptor
 from bridge.oci.reference import RegistryReference
@@ -118,7 +117,7 @@ class _Download:
             with self.space.writing(len(chunk)):
                 durable.write_all_at(self._fd, chunk, self.written)
         except OSError as error:
-            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else BridgeError
+            kind = NoSpace if is_full(error) else BridgeError
             raise kind(f"cannot keep a downloaded blob: {error.strerror}") from error
         with self._changed:
             self.written += len(chunk)
