@@ -63,11 +63,18 @@ def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None
 
 
 def append_line(name: str, line: str, dir_fd: int) -> None:
-    """Add a line to the file `name`, in one write so that it stands whole or not at all."""
+    """Add a line to the file `name`: it stands there whole or not at all."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(name, flags, 0o644, dir_fd=dir_fd)
     try:
-        write_all(fd, f"{line}\n".encode())
+        data = f"{line}\n".encode()
+        written = os.write(fd, data)
+        if written != len(data):  # the disk is full, or will say what else it is
+            try:
+                write_all(fd, data[written:])
+            except OSError:
+                os.ftruncate(fd, os.fstat(fd).st_size - written)
+                raise
     finally:
         os.close(fd)
 

@@ -20,12 +20,12 @@ from functools import cache
 from bridge.errors import BridgeError, NoSpace
 from bridge.layer import unpacked
 from bridge.limits import (
-    DEFLATE_RATIO_MAX,
     PARALLEL_BLOBS,
     SPACE_HINTS_MAX,
     SPACE_SCARCE,
     SPACE_TIGHT,
     UNPACKED_RATIO,
+    UNPACKED_RATIO_MAX,
 )
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, layer_compression
@@ -119,8 +119,13 @@ def is_tight(layers: Sequence[Unpacked], found: Need, available: int) -> bool:
     """Tell whether the figures at hand do not settle it that there is room enough."""
     if found.expected * SPACE_TIGHT > available:
         return True
-    most = sum(each.layer.size for each in layers if not each.known) * DEFLATE_RATIO_MAX
-    return available < SPACE_SCARCE and most > available
+    return available < SPACE_SCARCE and sum(_most(each) for each in layers) > available
+
+
+def _most(each: Unpacked) -> int:
+    if each.known:
+        return 0
+    return each.layer.size * UNPACKED_RATIO_MAX[layer_compression(each.layer.media_type)]
 
 
 def check(
@@ -178,12 +183,13 @@ class _Check:
             for each in self._layers
         ]
         # Asked for where it can matter; what cannot be had stays an estimate.
-        least = self._available() // (100 * DEFLATE_RATIO_MAX)
-        asked = [each for each in self._layers if not each.known and each.layer.size > least]
-        asked = sorted(asked, key=lambda each: -each.layer.size)[:SPACE_HINTS_MAX]
-        found = {each: size for each in asked if (size := self._hint(each.layer)) is not None}
+        asked = [each.layer for each in self._layers if _most(each) > self._available() // 100]
+        asked = sorted(asked, key=lambda layer: -layer.size)[:SPACE_HINTS_MAX]
+        said = {layer.digest: self._hint(layer) for layer in asked}
         self._layers = [
-            replace(each, bytes=found[each], figure=Figure.TRAILER) if each in found else each
+            each
+            if each.known or (size := said.get(each.layer.digest)) is None
+            else replace(each, bytes=size, figure=Figure.TRAILER)
             for each in self._layers
         ]
 
