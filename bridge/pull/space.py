@@ -183,7 +183,7 @@ class _Check:
             for each in self._layers
         ]
         # Asked for where it can matter; what cannot be had stays an estimate.
-        asked = [each.layer for each in self._layers if _most(each) > self._available() // 100]
+        asked = [each.layer for each in self._layers if _most(each) > self._available() // 10]
         asked = sorted(asked, key=lambda layer: -layer.size)[:SPACE_HINTS_MAX]
         said = {layer.digest: self._hint(layer) for layer in asked}
         self._layers = [

@@ -26,12 +26,27 @@ class Exchange:
     body_bytes: int = 0
 
 
+class Gate:
+    """Where a body is held up: `reached` is set when it is there; it goes on after `open`."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        self.open.wait(60)
+
+
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a body on its way: cut off after so many bytes, or one byte changed."""
+    """What happens to a body on its way: cut off after so many bytes, one byte changed, or held
+    up at a gate after so many."""
 
     cut_after: int | None = None
     change_at: int | None = None
+    gate_after: int = 0
+    gate: Gate | None = None
 
 
 class CountingProxy:
@@ -236,6 +251,8 @@ class _Handler(BaseHTTPRequestHandler):
                 block, cut = _spoil(block, exchange.body_bytes, fault)
                 data = b"%x\r\n%b\r\n" % (len(block), block) if chunked else block
                 self._send(data, len(block), exchange)
+                if fault.gate is not None and exchange.body_bytes >= fault.gate_after:
+                    fault.gate.pass_through()
                 if cut:
                     self._drop_upstream()
                     return False
