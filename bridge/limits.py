@@ -96,9 +96,6 @@ SPACE_LOOK_EVERY = 16 * MIB
 UNPACKED_RATIO = 3
 """What an unpacked layer is taken for, times its compressed size, where nothing tells: OS images
 of Debian come to 2.8 with gzip, 3.0 with zstd."""
-UNPACKED_RATIO_MAX = {"gzip": 1032, "zstd": 32_768}
-"""No blob unpacks to more than this many times its size: deflate makes 258 bytes of two bits,
-zstd a block of 128 KiB of four bytes."""
 SPACE_TIGHT = 2
 """Room for less than this many times what a pull seems to need: a closer look is worth it."""
 SPACE_SCARCE = 1 * GIB

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import zstandard
 from rig import disk, raw, store
 from rig.command import PLAIN_HTTP, Done, bootc_py, pull
 from rig.disk import MIB
+from rig.peers import require
 from rig.proxy import CountingProxy, Fault, Gate, run_proxy
 from rig.push import push
 from rig.registry import Registry, run_registry
@@ -28,6 +31,8 @@ from tools.images import layout as oci
 from tools.images.layout import Layout
 from tools.images.spec import FORMATS
 
+ROUNDS = int(os.environ.get("BOOTC_PY_SPACE_ROUNDS", "6"))
+"""How many times a disk is filled in the middle of a switch, each time to another point."""
 SLACK = MIB
 """What a failure may leave behind beyond a run that nothing disturbed."""
 
@@ -337,12 +342,89 @@ def test_a_disk_without_inodes(bench: Bench, tmp_path: Path, mounted: Mount) -> 
     check_tidy(repo)
 
 
+@dataclass(frozen=True)
+class Disks:
+    """A disk with a host on it, as often as it is wanted."""
+
+    image: Path
+    mount: Path
+
+    @contextmanager
+    def fresh(self) -> Iterator[Path]:
+        """The sysroot on a copy of the disk, mounted."""
+        copy = self.mount.with_name("copy.img")
+        shutil.copyfile(self.image, copy)
+        with disk.mounted(self.mount, "-o", "loop", str(copy)):
+            yield self.mount / "host"
+
+
+def test_a_disk_that_is_full_anywhere_in_a_switch(bench: Bench, tmp_path: Path) -> None:
+    """R4: from the first byte of a layer to the last boot entry, with any number of bytes left."""
+    disks = Disks(tmp_path / "prepared.img", tmp_path / "mount")
+    kernel = {"usr/lib/modules/6.1.0/vmlinuz": noise("kernel", 600_000)}
+    # As much is written when it is deployed (/etc is copied, directories are made) as before.
+    etc = {f"etc/{number}": shrinkable(f"etc {number}", 100_000) for number in range(30)}
+    wide = {f"usr/share/{number}/{number}": b"%d" % number for number in range(200)}
+    images = [
+        write_image(tmp_path / version, version, [kernel, bootable(version), *layers])
+        for version, layers in (("1", ()), ("2", (etc, wide)))
+    ]
+    old, new = (bench.push(each, f"anywhere-{each.tag}") for each in images)
+    held_up = images[1].layers[2]["digest"]
+    with disk.ext4(tmp_path / "prepared", 48, keep=True) as prepared:
+        options = ("--sysroot", prepared / "host", PLAIN_HTTP)
+        assert bootc_py("switch", old, *options).code == 0
+        config = prepared / "host/ostree/repo/config"
+        config.write_text(config.read_text().replace("[core]", "[core]\nmin-free-space-size=0MB"))
+    with disks.fresh() as sysroot:
+        whole = disk.free(sysroot)
+        assert bootc_py("switch", new, "--sysroot", sysroot, PLAIN_HTTP).code == 0
+        undisturbed = disk.free(sysroot)
+        booted = deployed(sysroot)
+
+    codes = []
+    for number in range(ROUNDS):
+        with disks.fresh() as sysroot:
+            before = deployed(sysroot)
+            gate = Gate()
+            # The first request is the preflight's: a disk too full by then is another test's.
+            bench.proxy.forgive()
+            bench.proxy.spoil(held_up, Fault(), Fault(gate_after=1, gate=gate))
+            with ThreadPoolExecutor(1) as pool:
+                running = pool.submit(bootc_py, "switch", new, "--sysroot", sysroot, PLAIN_HTTP)
+                assert gate.reached.wait(60)
+                # The last round has a little more than is needed.
+                leave = (whole - undisturbed) * 6 // 5 * number // (ROUNDS - 1)
+                filler = disk.fill(sysroot, leave=leave)
+                gate.open.set()
+                done = running.result()
+            codes.append(done.code)
+            assert done.code in (0, 8), done.err
+            assert done.code == 0 or done.error
+            store.fsck(sysroot / "ostree/repo")
+            assert deployed(sysroot) == (before if done.code else booted)
+            if done.code:
+                check_tidy(sysroot / "ostree/repo")
+            filler.unlink()
+            assert bootc_py("switch", new, "--sysroot", sysroot, PLAIN_HTTP).code == 0
+            assert deployed(sysroot) == booted
+            assert undisturbed - disk.free(sysroot) < SLACK
+            check_tidy(sysroot / "ostree/repo")
+    assert codes[0] == 8 and codes[-1] == 0, codes
+
+
+def deployed(sysroot: Path) -> list[str]:
+    """The deployments in boot order, as the real `ostree` reads them."""
+    command = [require("ostree"), "admin", "status", f"--sysroot={sysroot}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split()[1] for line in done.stdout.splitlines() if line.split()[0] == "default"]
+
+
 # -- /boot -------------------------------------------------------------------------------------
 
 
-def bootable(kernel: str, size: int, version: str) -> Mapping[str, bytes]:
+def bootable(version: str) -> Mapping[str, bytes]:
     return {
-        f"usr/lib/modules/{kernel}/vmlinuz": noise(kernel, size),
         "usr/lib/os-release": f'ID=test\nVERSION_ID={version}\nPRETTY_NAME="Test"\n'.encode(),
         "etc/release": f"{version}\n".encode(),
     }
@@ -361,7 +443,8 @@ class Host:
         return self.sysroot / "boot"
 
     def image(self, tag: str, kernel: str, size: int) -> tuple[str, Layout]:
-        made = write_image(self.work / tag, tag, [bootable(kernel, size, tag)])
+        files = {f"usr/lib/modules/{kernel}/vmlinuz": noise(kernel, size)}
+        made = write_image(self.work / tag, tag, [files | bootable(tag)])
         return self.bench.push(made, tag), made
 
     def switch(self, name: str) -> Done:

@@ -13,6 +13,10 @@ GZIP_TAIL = 4
 ZSTD_HEAD = 18
 """Bytes at a zstd blob's start that `zstd_size` takes: magic number and the longest header."""
 
+LARGEST_RATIO = {"gzip": 1032, "zstd": 32_768}
+"""No blob unpacks to more than this many times its size: deflate makes 258 bytes of two bits,
+zstd a block of 128 KiB of four bytes."""
+
 _MODULUS = 1 << 32
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 

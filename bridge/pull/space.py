@@ -25,7 +25,6 @@ from bridge.limits import (
     SPACE_SCARCE,
     SPACE_TIGHT,
     UNPACKED_RATIO,
-    UNPACKED_RATIO_MAX,
 )
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, layer_compression
@@ -125,7 +124,7 @@ def is_tight(layers: Sequence[Unpacked], found: Need, available: int) -> bool:
 def _most(each: Unpacked) -> int:
     if each.known:
         return 0
-    return each.layer.size * UNPACKED_RATIO_MAX[layer_compression(each.layer.media_type)]
+    return each.layer.size * unpacked.LARGEST_RATIO[layer_compression(each.layer.media_type)]
 
 
 def check(

@@ -14,24 +14,27 @@ MIB = 1024**2
 
 
 @contextmanager
-def ext4(mount: Path, mebibytes: int, inodes: int = 16_384) -> Iterator[Path]:
-    """An ext4 of that size at the new directory `mount`, in a file beside it; nothing in it."""
+def ext4(
+    mount: Path, mebibytes: int, inodes: int = 16_384, *, keep: bool = False
+) -> Iterator[Path]:
+    """An ext4 of that size at the new directory `mount`, in MOUNT.img; nothing in it."""
     image = mount.with_name(f"{mount.name}.img")
     with image.open("wb") as file:
         file.truncate(mebibytes * MIB)
     # No blocks are put by for root, so that what is free is what may be used.
     make = [require("mkfs.ext4"), "-q", "-F", "-m", "0", "-N", str(inodes), str(image)]
     subprocess.run(make, check=True)
-    with _mounted(mount, "-o", "loop", str(image)):
+    with mounted(mount, "-o", "loop", str(image)):
         (mount / "lost+found").rmdir()
         yield mount
-    image.unlink()
+    if not keep:
+        image.unlink()
 
 
 @contextmanager
 def tmpfs(mount: Path, mebibytes: int) -> Iterator[Path]:
     """A tmpfs of that size at the new directory `mount`."""
-    with _mounted(mount, "-t", "tmpfs", "-o", f"size={mebibytes}M", "tmpfs"):
+    with mounted(mount, "-t", "tmpfs", "-o", f"size={mebibytes}M", "tmpfs"):
         yield mount
 
 
@@ -39,7 +42,8 @@ KINDS = {"ext4": ext4, "tmpfs": tmpfs}
 
 
 @contextmanager
-def _mounted(mount: Path, *arguments: str) -> Iterator[None]:
+def mounted(mount: Path, *arguments: str) -> Iterator[None]:
+    """Has what `arguments` of mount(8) say at `mount` until the context ends."""
     mount.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", *arguments, str(mount)], check=True)
     try:

@@ -92,6 +92,11 @@ class CountingProxy:
         with self._lock:
             self._faults += [(part, fault) for fault in faults]
 
+    def forgive(self) -> None:
+        """Forgets the faults that have not happened yet."""
+        with self._lock:
+            self._faults.clear()
+
     def fault(self, exchange: Exchange) -> Fault:
         """What is to happen to the answer of `exchange`: each fault happens once."""
         with self._lock:
