@@ -239,13 +239,15 @@ class Client:
     ) -> bytes | None:
         """Return a few bytes of a blob, unverified: a hint. None where ranges are not served.
 
-        Raises `NotFound`, `NotAuthorised`, `NetworkError`.
+        The endpoint is asked that the blob itself would be asked for first, and no other: nothing
+        is handed over for a hint. Raises `NotFound`, `NotAuthorised`, `NetworkError`.
         """
+        at = self._route(ref).turn(descriptor.digest).endpoint
         end = start + length
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        reply = self._send("GET", ref, f"blobs/{descriptor.digest}", headers, None, meter)
+        reply = self._send("GET", at, f"blobs/{descriptor.digest}", headers, None, meter)
         if reply.status >= 400 and reply.status not in (400, 416):
-            raise self._failure(ref, f"blob {descriptor.digest} of {ref.name}", reply)
+            raise self._failure(at, f"blob {descriptor.digest} of {at.name}", reply)
         if reply.status != 206 or not _is_range(reply, start, descriptor.size, end):
             reply.close()
             return None
