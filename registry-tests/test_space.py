@@ -213,6 +213,22 @@ def free_beyond(repo: Path, percent: int = 3) -> int:
     return found.f_bavail * found.f_frsize - found.f_blocks * found.f_frsize * percent // 100
 
 
+def test_a_file_system_that_compresses_has_room_for_more(
+    bench: Bench, tmp_path: Path, mounted: Mount
+) -> None:
+    """What it took is known only when it is on the disk: the count alone would refuse."""
+    repo = mounted("btrfs", 96) / "repo"
+    image = write_image(tmp_path / "image", "1", [files("much", 150, MIB, shrinkable)])
+    done = bootc_py("image", "pull", bench.push(image, "much"), "--repo", repo, PLAIN_HTTP)
+    assert done.code == 0, done.err
+    assert "warning:" in done.err and "may have no room for the image" in done.err
+    check_tidy(repo)
+    more = write_image(tmp_path / "more", "2", [files("more", 100, MIB)])
+    refused("image", "pull", bench.push(more, "more"), "--repo", repo)
+    assert free_beyond(repo) >= 0
+    check_tidy(repo)
+
+
 def test_what_is_ours_makes_room(bench: Bench, tmp_path: Path, mounted: Mount) -> None:
     repo = mounted("tmpfs", 40) / "repo"
     one = write_image(tmp_path / "one", "1", [{"usr/share/one": noise("one", 20_000)}])

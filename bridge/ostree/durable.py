@@ -16,6 +16,15 @@ def syncfs(fd: int) -> None:
         raise OSError(code, f"syncfs: {os.strerror(code)}")
 
 
+def file_system(fd: int) -> int:
+    """Return the magic number (statfs(2), `f_type`) of the file system that `fd` is on."""
+    found = (ctypes.c_long * 64)()  # larger than struct statfs; a long comes first
+    if _libc.fstatfs(fd, found) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"fstatfs: {os.strerror(code)}")
+    return int(found[0]) & 0xFFFFFFFF
+
+
 def sync_directory(name: str, dir_fd: int | None = None) -> None:
     """fsync the directory `name`, which makes the entries last that were made or renamed in it."""
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _OVERHEAD = 512
 """Bytes that come with every file beside its blocks: its names, its part of a directory."""
 
+_COMPRESSING = frozenset({0x9123683E, 0x2FC12FC1, 0xCA451A4E, 0xF2F52010})
+"""btrfs, ZFS, bcachefs, F2FS: linux/magic.h, and OpenZFS's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -40,6 +43,8 @@ class Room:
     block: int
     inodes: int | None
     """None where the file system makes them as they are needed."""
+    compresses: bool = False
+    """Whether the file system may store files in fewer bytes than they have."""
 
 
 def measure(repo: Repository) -> Room:
@@ -47,7 +52,8 @@ def measure(repo: Repository) -> Room:
     found = os.fstatvfs(repo.fd)
     keep = repo.config.must_stay_free(found.f_blocks * found.f_frsize)
     inodes = found.f_favail if found.f_files else None
-    return Room(found.f_bavail * found.f_frsize - keep, keep, found.f_frsize, inodes)
+    compresses = durable.file_system(repo.fd) in _COMPRESSING
+    return Room(found.f_bavail * found.f_frsize - keep, keep, found.f_frsize, inodes, compresses)
 
 
 def stored_bytes(repo: Repository) -> int:

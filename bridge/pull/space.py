@@ -78,37 +78,45 @@ def first_figure(plan: LayerPlan) -> Unpacked:
     return Unpacked(layer, plan.diff_id, layer.size * UNPACKED_RATIO, Figure.ESTIMATE)
 
 
-def need(layers: Sequence[Unpacked], *, mode: str, keeps: bool, shared: int = 0) -> Need:
-    """Return what the layers need in a repository of that mode.
+def need(
+    layers: Sequence[Unpacked],
+    *,
+    archive: bool = False,
+    compresses: bool = False,
+    keeps: bool = True,
+    shared: int = 0,
+) -> Need:
+    """Return what the layers need in a repository, one of mode `archive` or another.
 
-    With `keeps` the blobs lie on the disk, too, while they are imported. At most `shared` bytes
-    of their content are in the store already.
+    Where the file system `compresses`, less may do. With `keeps` the blobs lie on the disk, too,
+    while they are imported. At most `shared` bytes of their content are in the store already.
     """
+    packed = archive or compresses
     blobs = sorted((each.layer.size if keeps else 0 for each in layers), reverse=True)
-    expected = sum(_stored(each, mode) for each in layers) + sum(blobs[:PARALLEL_BLOBS])
-    least = max(0, sum(_least(each, mode) for each in layers) - shared)
+    expected = sum(_stored(each, archive) for each in layers) + sum(blobs[:PARALLEL_BLOBS])
+    least = max(0, sum(_least(each, packed) for each in layers) - shared)
     for each in layers:
         alone = each.layer.size if keeps else 0
-        least = max(least, alone + max(0, _least(each, mode) - shared))
+        least = max(least, alone + max(0, _least(each, packed) - shared))
     return Need(expected, least)
 
 
-def _stored(each: Unpacked, mode: str) -> int:
+def _stored(each: Unpacked, archive: bool) -> int:
     """What a layer seems to take. Integers: sizes in a manifest go up to 2^63."""
-    if mode == "archive":  # which compresses each file by itself
+    if archive:  # which compresses each file by itself
         compressed = layer_compression(each.layer.media_type) != "none"
         return each.layer.size if compressed else each.layer.size // UNPACKED_RATIO
     # A file's last block is half empty on average: 5 % of a Debian image.
     return each.bytes * 21 // 20
 
 
-def _least(each: Unpacked, mode: str) -> int:
+def _least(each: Unpacked, packed: bool) -> int:
     """What a layer takes unless the store has a part of it.
 
     Headers and files that are in the image twice make 5 % of a Debian image; a quarter is taken
     off. Nothing is known to get smaller than it is as a blob.
     """
-    if mode == "archive" or not each.known:
+    if packed or not each.known:
         compressed = layer_compression(each.layer.media_type) != "none"
         return each.layer.size * 3 // 4 if compressed else 0
     return each.bytes * 3 // 4
@@ -164,7 +172,13 @@ class _Check:
         return SpaceReport(self._need().expected, max(0, self._available()), estimated)
 
     def _need(self, shared: int = 0) -> Need:
-        return need(self._layers, mode=self._repo.mode, keeps=self._source.keeps, shared=shared)
+        return need(
+            self._layers,
+            archive=self._repo.mode == "archive",
+            compresses=measure(self._repo).compresses,
+            keeps=self._source.keeps,
+            shared=shared,
+        )
 
     def _available(self) -> int:
         """What may be written, and what goes as this pull goes on: its own kept downloads."""

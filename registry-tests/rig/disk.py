@@ -38,7 +38,19 @@ def tmpfs(mount: Path, mebibytes: int) -> Iterator[Path]:
         yield mount
 
 
-KINDS = {"ext4": ext4, "tmpfs": tmpfs}
+@contextmanager
+def btrfs(mount: Path, mebibytes: int) -> Iterator[Path]:
+    """A btrfs of that size that compresses, at the new directory `mount`, in MOUNT.img."""
+    image = mount.with_name(f"{mount.name}.img")
+    with image.open("wb") as file:
+        file.truncate(mebibytes * MIB)
+    subprocess.run([require("mkfs.btrfs"), "-q", "--mixed", str(image)], check=True)
+    with mounted(mount, "-o", "loop,compress-force=zstd", str(image)):
+        yield mount
+    image.unlink()
+
+
+KINDS = {"ext4": ext4, "tmpfs": tmpfs, "btrfs": btrfs}
 
 
 @contextmanager

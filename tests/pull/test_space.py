@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -54,7 +55,7 @@ def test_what_a_descriptor_alone_tells() -> None:
         assert (guessed(100, kind).bytes, guessed(100, kind).figure) == (300, Figure.ESTIMATE)
 
 
-NEEDS: dict[str, tuple[list[Unpacked], dict[str, object], Need]] = {
+NEEDS: dict[str, tuple[list[Unpacked], dict[str, Any], Need]] = {
     "no layer": ([], {}, Need(0, 0)),
     # In any case its blob and three quarters of what is in it, beside one another.
     "one layer": ([known(100, 400)], {}, Need(420 + 100, 300 + 100)),
@@ -67,9 +68,10 @@ NEEDS: dict[str, tuple[list[Unpacked], dict[str, object], Need]] = {
         [known(4000, 4000), known(1, 4)], {}, Need(4204 + 4001, 7000)),
     "all of it is in the store": ([known(100, 400)], {"shared": 10**9}, Need(520, 100)),
     "a part of it is in the store": ([known(100, 400)], {"shared": 100}, Need(520, 300)),
-    "compressed in the store": ([known(100, 400)], {"mode": "archive"}, Need(200, 175)),
+    "compressed in the store": ([known(100, 400)], {"archive": True}, Need(200, 175)),
+    "compressed by the file system": ([known(100, 400)], {"compresses": True}, Need(520, 175)),
     "compressed in the store only": (
-        [known(300, 300, "none")], {"mode": "archive"}, Need(400, 300)),
+        [known(300, 300, "none")], {"archive": True}, Need(400, 300)),
     "absurd sizes": (
         [known(HUGE, HUGE), known(HUGE, HUGE)], {},
         Need(2 * (HUGE * 21 // 20) + 2 * HUGE, HUGE + HUGE * 3 // 4)),
@@ -77,9 +79,8 @@ NEEDS: dict[str, tuple[list[Unpacked], dict[str, object], Need]] = {
 
 
 @pytest.mark.parametrize(("layers", "how", "found"), NEEDS.values(), ids=NEEDS)
-def test_what_is_needed(layers: list[Unpacked], how: dict[str, object], found: Need) -> None:
-    options = {"mode": "bare", "keeps": True, "shared": 0} | how
-    assert need(layers, **options) == found  # type: ignore[arg-type]
+def test_what_is_needed(layers: list[Unpacked], how: dict[str, Any], found: Need) -> None:
+    assert need(layers, **how) == found
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_what_is_needed(layers: list[Unpacked], how: dict[str, object], found: N
     ],
 )
 def test_when_it_is_tight(layers: list[Unpacked], available: int, tight: bool) -> None:
-    assert is_tight(layers, need(layers, mode="bare", keeps=True), available) is tight
+    assert is_tight(layers, need(layers), available) is tight
 
 
 # -- the check -------------------------------------------------------------------------------
