@@ -6,6 +6,8 @@ Everything raised on purpose is a `BridgeError`; anything else that reaches the 
 
 from __future__ import annotations
 
+import errno
+
 
 class BridgeError(Exception):
     """Failed for a reason that has no class of its own."""
@@ -64,6 +66,13 @@ class NoSpace(BridgeError):
     """The file system has no room for what was to be written."""
 
     exit_code = 8
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error, ours or the system's, says that there is no room."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, NoSpace)
 
 
 class DamagedRepository(BridgeError):

@@ -90,6 +90,21 @@ METADATA_MAX = 128 * MIB
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 
+# -- space -----------------------------------------------------------------------------------
+SPACE_LOOK_EVERY = 16 * MIB
+"""Bytes written between two looks at how much the file system has left: others write too."""
+UNPACKED_RATIO = 3
+"""What an unpacked layer is taken for, times its compressed size, where nothing tells: OS images
+of Debian come to 2.8 with gzip, 3.0 with zstd."""
+SPACE_TIGHT = 2
+"""Room for less than this many times what a pull seems to need: a closer look is worth it."""
+SPACE_SCARCE = 1 * GIB
+"""With less room than this, a layer that may unpack to more than the room is looked at closely."""
+SPACE_HINTS_MAX = 32
+"""Layers, the largest first, whose size is asked for from the registry in that closer look."""
+HISTORY_READ_MAX = 4 * MIB
+"""Of `history.jsonl`, its end: some hundred reports, for a file that is never shortened."""
+
 # -- sysroot ---------------------------------------------------------------------------------
 BLS_ENTRY_MAX = 64 * KIB
 """A boot entry is a handful of lines; the kernel's command line ends at 4 KiB or less."""

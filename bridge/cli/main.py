@@ -6,7 +6,6 @@ Only the module of the command that was asked for is imported: `--help` stays qu
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bridge import __version__
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError, NoSpace, is_full
 
 _COMMANDS = {
     "switch": "boot another image from the next boot on",
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted; what was downloaded is kept for the next time", 130)
     except OSError as error:
         _explain(options)
-        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else BridgeError
+        kind = NoSpace if is_full(error) else BridgeError
         return _fail(f"{options.command}: {error}", kind.exit_code)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 
 from bridge.cli.units import count_text, size_text
+from bridge.errors import is_full
 from bridge.ostree.repository import Repository
 from bridge.pull.report import TransferReport, append_history
 
@@ -17,7 +19,13 @@ def show(
     command: str, options: argparse.Namespace, repo: Repository, report: TransferReport
 ) -> None:
     """Add the report to the history as that of `command`, and print it as the options ask."""
-    append_history(repo, command, report)
+    try:
+        append_history(repo, command, report)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        # What was asked for is done; that it is not in the history does not undo it.
+        print(f"warning: not added to the history: {error.strerror}", file=sys.stderr)
     if options.json:
         print(json.dumps(report.to_json(), indent=2))
     elif not options.quiet:
@@ -60,6 +68,15 @@ def render(report: TransferReport, *, verbose: bool = False) -> str:
             f"there ({size_text(store.reused_bytes)} not stored again)",
         )
     )
+    if report.space.tight:
+        basis = " (an estimate)" if report.space.estimated else ""
+        rows.append(
+            (
+                "space",
+                f"{size_text(report.space.needed)} for all that was to be pulled{basis}, where "
+                f"{size_text(report.space.available)} were available",
+            )
+        )
     phases = seconds.to_json()
     parts = [f"{name} {value:.1f}" for name, value in phases.items() if name != "total"]
     rows.append(("seconds", f"{seconds.total:.1f} ({', '.join(parts)})"))

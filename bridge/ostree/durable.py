@@ -16,6 +16,15 @@ def syncfs(fd: int) -> None:
         raise OSError(code, f"syncfs: {os.strerror(code)}")
 
 
+def file_system(fd: int) -> int:
+    """Return the magic number (statfs(2), `f_type`) of the file system that `fd` is on."""
+    found = (ctypes.c_long * 64)()  # larger than struct statfs; a long comes first
+    if _libc.fstatfs(fd, found) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"fstatfs: {os.strerror(code)}")
+    return int(found[0]) & 0xFFFFFFFF
+
+
 def sync_directory(name: str, dir_fd: int | None = None) -> None:
     """fsync the directory `name`, which makes the entries last that were made or renamed in it."""
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
@@ -63,11 +72,18 @@ def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None
 
 
 def append_line(name: str, line: str, dir_fd: int) -> None:
-    """Add a line to the file `name`, in one write so that it stands whole or not at all."""
+    """Add a line to the file `name`: it stands there whole or not at all."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(name, flags, 0o644, dir_fd=dir_fd)
     try:
-        write_all(fd, f"{line}\n".encode())
+        data = f"{line}\n".encode()
+        written = os.write(fd, data)
+        if written != len(data):  # the disk is full, or will say what else it is
+            try:
+                write_all(fd, data[written:])
+            except OSError:
+                os.ftruncate(fd, os.fstat(fd).st_size - written)
+                raise
     finally:
         os.close(fd)
 

@@ -14,6 +14,7 @@ from bridge.errors import DamagedRepository, NotFound, UsageError
 from bridge.ostree import config as repo_config
 from bridge.ostree import content, durable, objects
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
+from bridge.ostree.space import Space
 
 _DIRECTORIES = (
     "objects",
@@ -78,6 +79,7 @@ class Repository:
         self.writers: set[object] = set()
         """Open transactions. `known` holds only while there is one: their locks keep prunes out."""
         self.publishing = threading.Lock()
+        self.space = Space(self)
 
     @property
     def mode(self) -> str:

@@ -15,26 +15,26 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from typing import Any
 
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError, NoSpace, is_full
 from bridge.ostree import durable, objects
 from bridge.ostree.content import BARE_USER_XATTR
 from bridge.ostree.objects import FileMeta
+from bridge.ostree.space import Space
 
 _PREFIX = "bootc-py-staging-"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_OVERHEAD = 512
-"""Bytes that come with every object: its inode, and what is left of its last block."""
 _DEFLATE_LEVEL = 6
 """libostree's default for archive repositories."""
 
 
 class Staging:
-    """A private directory of new objects; `space` is how many bytes may be written to it."""
+    """A private directory of new objects; what is written to it is counted by `space`."""
 
-    def __init__(self, repo_fd: int, mode: str, space: int) -> None:
+    def __init__(self, repo_fd: int, mode: str, space: Space) -> None:
         self._tmp = durable.open_directory("tmp", repo_fd)
         self._name, self.fd = _make_locked(self._tmp)
         self._mode = mode
@@ -52,7 +52,6 @@ class Staging:
 
     def write_payload(self, name: str, meta: FileMeta, payload: bytes | memoryview) -> None:
         """Write a regular file whose checksum, so its final `name`, is known."""
-        self._reserve(len(payload))
         # Nobody else may enter this directory, but what could be run with another's rights
         # still gets its mode only when all of it is there.
         wanted = self._wanted_mode(meta)
@@ -60,45 +59,46 @@ class Staging:
         if self._mode == "bare-user":
             created |= stat.S_IWUSR  # without it only root could set the xattr
         try:
-            fd = os.open(name, _CREATE, created, dir_fd=self.fd)
-            try:
-                self._fill(fd, meta, (payload,), len(payload))
-                self._finish(fd, meta, wanted, created)
-            finally:
-                os.close(fd)
+            with self._space.writing(len(payload), files=1):
+                fd = os.open(name, _CREATE, created, dir_fd=self.fd)
+                try:
+                    self._fill(fd, meta, (payload,), len(payload))
+                    self._finish(fd, meta, wanted, created)
+                finally:
+                    os.close(fd)
         except OSError as error:
             raise _explain(error) from error
 
     def write_stream(self, meta: FileMeta, size: int, chunks: Iterable[Any]) -> tuple[str, str]:
         """Write a regular file while it is hashed; return its checksum and its name for now."""
-        self._reserve(size)
         self._count += 1
         name = f"stream-{self._count}"
         digest = hashlib.sha256(objects.content_header(meta))
         wanted = self._wanted_mode(meta)
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=self.fd)
+            with self._space.writing(0, files=1):
+                fd = os.open(name, _CREATE, 0o600, dir_fd=self.fd)
+            try:
+                with closing(self._counted(_hashed(chunks, digest))) as counted:
+                    self._fill(fd, meta, counted, size)
+                self._finish(fd, meta, wanted, 0o600)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise _explain(error) from error
-        try:
-            self._fill(fd, meta, _hashed(chunks, digest), size)
-            self._finish(fd, meta, wanted, 0o600)
-        except OSError as error:
-            raise _explain(error) from error
-        finally:
-            os.close(fd)
         return digest.hexdigest(), name
 
     def discard(self, name: str, size: int) -> None:
         """Remove a file of `size` bytes that is not needed, and have its space back."""
         os.unlink(name, dir_fd=self.fd)
-        self._space += size + _OVERHEAD
+        self._space.give_back(size, files=1)
 
     def write_link(self, name: str, meta: FileMeta) -> None:
         """Write a symbolic link in the form that the mode gives it."""
         try:
             if self._mode == "bare":
-                os.symlink(meta.target, name, dir_fd=self.fd)
+                with self._space.writing(len(meta.target), files=1):
+                    os.symlink(meta.target, name, dir_fd=self.fd)
                 if (meta.uid, meta.gid) != (self._uid, self._gid):
                     os.chown(name, meta.uid, meta.gid, dir_fd=self.fd, follow_symlinks=False)
                 for key, value in meta.xattrs:
@@ -109,37 +109,35 @@ class Staging:
                 data = objects.archive_header(meta, 0)
             else:
                 data = meta.target.encode("utf-8", "surrogateescape") + b"\0"
-            self._reserve(len(data))
-            fd = os.open(name, _CREATE, 0o644, dir_fd=self.fd)
-            try:
-                durable.write_all(fd, data)
-                self._finish(fd, meta, 0o644, 0o644)
-            finally:
-                os.close(fd)
+            with self._space.writing(len(data), files=1):
+                fd = os.open(name, _CREATE, 0o644, dir_fd=self.fd)
+                try:
+                    durable.write_all(fd, data)
+                    self._finish(fd, meta, 0o644, 0o644)
+                finally:
+                    os.close(fd)
         except OSError as error:
             raise _explain(error) from error
 
     def write_metadata(self, name: str, data: bytes) -> None:
         """Write a dirtree, dirmeta or commit object."""
-        self._reserve(len(data))
         try:
-            fd = os.open(name, _CREATE, 0o644, dir_fd=self.fd)
-            try:
-                durable.write_all(fd, data)
-                if 0o644 & self._umask:
-                    os.fchmod(fd, 0o644)
-            finally:
-                os.close(fd)
+            with self._space.writing(len(data), files=1):
+                fd = os.open(name, _CREATE, 0o644, dir_fd=self.fd)
+                try:
+                    durable.write_all(fd, data)
+                    if 0o644 & self._umask:
+                        os.fchmod(fd, 0o644)
+                finally:
+                    os.close(fd)
         except OSError as error:
             raise _explain(error) from error
 
-    def _reserve(self, size: int) -> None:
-        self._space -= size + _OVERHEAD
-        if self._space < 0:
-            raise NoSpace(
-                "the repository's file system would have less free space than its config asks "
-                "for (min-free-space); free some, or remove images with `image prune`"
-            )
+    def _counted(self, chunks: Iterable[Any]) -> Generator[Any, None, None]:
+        """Yield the chunks; each one's room is held while whoever took it writes it."""
+        for chunk in chunks:
+            with self._space.writing(len(chunk)):
+                yield chunk
 
     def _wanted_mode(self, meta: FileMeta) -> int:
         if self._mode == "bare":
@@ -230,7 +228,7 @@ def _umask() -> int:
 
 
 def _explain(error: OSError) -> BridgeError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return NoSpace("no space left on the repository's file system; free some and try again")
     if error.errno in (errno.EPERM, errno.ENOTSUP):
         return BridgeError(

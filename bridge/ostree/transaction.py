@@ -55,15 +55,14 @@ class Transaction:
         self._stack = ExitStack()
         self._stack.enter_context(lock.held(repo.fd, ".lock", repo.path, shared=True))
         try:
-            space = os.fstatvfs(repo.fd)
-            keep = repo.config.must_stay_free(space.f_blocks * space.f_frsize)
-            self._staging = Staging(repo.fd, repo.mode, space.f_bavail * space.f_frsize - keep)
+            self._staging = Staging(repo.fd, repo.mode, repo.space)
         except BaseException:
             self._stack.close()
             raise
         self._stack.callback(self._staging.remove)
         if not repo.writers:
             repo.known.forget()
+            repo.space.look()
         repo.writers.add(self)
         self._stack.callback(repo.writers.discard, self)
         self._staged: dict[ObjectType, dict[str, int]] = {kind: {} for kind in ObjectType}

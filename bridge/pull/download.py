@@ -8,19 +8,18 @@ verifies all bytes, those that lay on disk before included.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError, NoSpace, is_full
 from bridge.limits import BLOB_BUFFER
-from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
 from bridge.oci.reference import RegistryReference
 from bridge.ostree import durable
-from bridge.ostree.repository import EXTENSION, Repository
+from bridge.ostree.repository import Repository
+from bridge.pull import kept
 from bridge.registry.client import Client
 from bridge.registry.meter import Meter
 
@@ -34,7 +33,8 @@ class Downloads:
     def __init__(self, client: Client, reference: RegistryReference, repo: Repository) -> None:
         self._client = client
         self._reference = reference
-        self._fd = durable.make_directories(f"{EXTENSION}/downloads", repo.fd)
+        self._fd = durable.make_directories(kept.DIRECTORY, repo.fd)
+        self.space = repo.space
         self._running: list[_Download] = []
         self._stopped = False
 
@@ -56,7 +56,8 @@ class Downloads:
     def chunks(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
         """Yield the blob's bytes as they come; `NetworkError` when they stop coming for good."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(_name(descriptor.digest), flags, 0o600, dir_fd=self._fd)
+        with self.space.writing(0, files=1):
+            fd = os.open(kept.name(descriptor.digest), flags, 0o600, dir_fd=self._fd)
         download = _Download(self, descriptor, meter, fd)
         self._running.append(download)
         if self._stopped:
@@ -65,10 +66,13 @@ class Downloads:
 
     def forget(self, descriptor: Descriptor) -> None:
         """Remove what was kept of the blob."""
+        name = kept.name(descriptor.digest)
         try:
-            os.unlink(_name(descriptor.digest), dir_fd=self._fd)
+            size = os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_size
+            os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             return
+        self.space.give_back(size, files=1)
 
     def fetch(self, download: _Download) -> None:
         """Write what is missing of a blob to its file, over as many connections as it takes."""
@@ -93,6 +97,7 @@ class _Download:
     def __init__(self, owner: Downloads, descriptor: Descriptor, meter: Meter, fd: int) -> None:
         self.descriptor = descriptor
         self.meter = meter
+        self.space = owner.space
         self.stopped = False
         self.written = min(os.fstat(fd).st_size, descriptor.size)
         self._fd = fd
@@ -109,9 +114,10 @@ class _Download:
     def write(self, chunk: bytes) -> None:
         """Append bytes from the network."""
         try:
-            durable.write_all_at(self._fd, chunk, self.written)
+            with self.space.writing(len(chunk)):
+                durable.write_all_at(self._fd, chunk, self.written)
         except OSError as error:
-            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else BridgeError
+            kind = NoSpace if is_full(error) else BridgeError
             raise kind(f"cannot keep a downloaded blob: {error.strerror}") from error
         with self._changed:
             self.written += len(chunk)
@@ -167,7 +173,3 @@ class _Download:
             self._users -= 1
             if not self._users:
                 os.close(self._fd)
-
-
-def _name(digest: Digest) -> str:
-    return f"{digest.algorithm}-{digest.hex}"

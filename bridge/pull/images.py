@@ -11,7 +11,8 @@ from bridge.oci.reference import ImageReference
 from bridge.ostree import durable, lock, refs
 from bridge.ostree import prune as store_prune
 from bridge.ostree.objects import Commit
-from bridge.ostree.repository import EXTENSION, Repository
+from bridge.ostree.repository import Repository
+from bridge.pull import kept
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
 
 MANIFEST_DIGEST_KEY = "ostree.manifest-digest"
@@ -103,7 +104,7 @@ def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     as well. `Busy` while a pull is under way: its layers are nobody's yet.
     """
     with lock.writing(repo):
-        durable.remove_tree(f"{EXTENSION}/downloads", repo.fd)
+        durable.remove_tree(kept.DIRECTORY, repo.fd)
         return _prune(repo)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bridge.errors import BridgeError, MalformedImage, VerificationFailed
+from bridge.errors import BridgeError, MalformedImage, NoSpace, VerificationFailed, is_full
 from bridge.limits import PARALLEL_BLOBS
 from bridge.oci.digest import Digest
 from bridge.oci.model import (
@@ -27,7 +27,7 @@ from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Stats, Transaction
-from bridge.pull import images, layer
+from bridge.pull import images, layer, space
 from bridge.pull.ingest import IMPLIED_META, ingest
 from bridge.pull.merge import Merge
 from bridge.pull.plan import LayerPlan, Mode, plan
@@ -91,20 +91,25 @@ def pull(
     network: NetworkOptions | None = None,
     platform: Platform | None = None,
     bootable: bool = False,
+    before_layers: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Bring the image that `reference` names into `repo`, under the refs that ostree-ext uses.
 
     With `bootable` an image without bootc's labels is refused before a layer is moved. What was
-    not verified leaves no trace but unfinished downloads. Raises the `BridgeError`s of the
-    registry, the formats and the store; `Busy` where another pull is under way.
+    not verified leaves no trace but unfinished downloads, and not even these where there was no
+    space. `before_layers` is called when it is known that layers have to move, before the first
+    of their bytes: what it raises ends the pull. Raises the `BridgeError`s of the registry, the
+    formats and the store; `NoSpace` before a layer moves where the image cannot fit; `Busy` where
+    another pull is under way.
     """
     progress = progress or Progress()
     with ExitStack() as stack:
         stack.enter_context(lock.writing(repo))
         remove_abandoned(repo.fd)
         source = open_source(reference, network or NetworkOptions(), repo, stack, progress.message)
-        return _Pull(repo, reference, source, progress).run(platform or Platform.host(), bootable)
+        one = _Pull(repo, reference, source, progress)
+        return one.run(platform or Platform.host(), bootable, before_layers)
 
 
 class _Pull:
@@ -122,7 +127,9 @@ class _Pull:
         self._read: dict[Digest, int] = {}
         """Bytes of each blob that were read so far."""
 
-    def run(self, platform: Platform, bootable: bool) -> TransferReport:
+    def run(
+        self, platform: Platform, bootable: bool, before_layers: Callable[[], None] | None
+    ) -> TransferReport:
         seconds = Seconds()
         started = time.monotonic()
         self._progress.stage(Stage.RESOLVING)
@@ -132,6 +139,9 @@ class _Pull:
         ref = image_ref(self._reference)
         before = refs.resolve(self._repo, ref)
         plans = plan(self._repo, image.manifest, image.config)
+        if before_layers is not None and any(each.mode is Mode.WHOLE for each in plans):
+            before_layers()
+        room = space.check(self._repo, self._source, plans, self._progress)
         resolved = time.monotonic()
         seconds.resolve = resolved - started
 
@@ -158,6 +168,7 @@ class _Pull:
             retries=meter.retries,
             layers=layers,
             store=self._stats,
+            space=room,
             dropped=dropped,
             seconds=seconds,
         )
@@ -171,21 +182,15 @@ class _Pull:
         wanted = [each for each in plans if each.mode is Mode.WHOLE]
         # The largest first: whatever is last should be short.
         order = sorted(wanted, key=lambda each: -each.layer.size)
-        done: dict[Digest, LayerReport] = {}
+        try:
+            done = self._import_layers(order)
+        except (NoSpace, OSError) as error:
+            if is_full(error):
+                # What is kept for a resumption elsewhere is what fills the disk here.
+                for each in order:
+                    self._source.done(each.layer)
+            raise
         reports: list[LayerReport] = []
-        with ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="layer") as pool:
-            futures: dict[Future[LayerReport], LayerPlan] = {}
-            try:
-                futures = {pool.submit(self._import_layer, each): each for each in order}
-                finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    done[futures[future].diff_id] = future.result()
-            except BaseException:
-                self._cancelled.set()
-                for future in futures:
-                    future.cancel()
-                self._source.cancel()
-                raise
         with Transaction(self._repo) as transaction:
             for each in plans:
                 if each.mode is Mode.WHOLE:
@@ -200,11 +205,29 @@ class _Pull:
             transaction.publish()
         return reports
 
+    def _import_layers(self, order: list[LayerPlan]) -> dict[Digest, LayerReport]:
+        """Import the layers, several at once; when one fails, all others end too."""
+        done: dict[Digest, LayerReport] = {}
+        with ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="layer") as pool:
+            futures: dict[Future[LayerReport], LayerPlan] = {}
+            try:
+                futures = {pool.submit(self._import_layer, each): each for each in order}
+                finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in finished:
+                    done[futures[future].diff_id] = future.result()
+            except BaseException:
+                self._cancelled.set()
+                for future in futures:
+                    future.cancel()
+                self._source.cancel()
+                raise
+        return done
+
     def _import_layer(self, wanted: LayerPlan) -> LayerReport:
         meter = Meter(self._source.meter)
         while True:
             try:
-                commit, stats = self._import_blob(wanted, meter)
+                commit, stats, unpacked = self._import_blob(wanted, meter)
                 break
             except BridgeError as error:
                 if error.exit_code in (6, 7):
@@ -213,23 +236,34 @@ class _Pull:
                 if wrong != wanted.layer.digest or not self._source.distrust(wanted.layer):
                     raise type(error)(f"{self._reference}: {error}") from error
                 self._progress.advance(wanted, -self._read[wanted.diff_id])
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                raise NoSpace(
+                    f"{self._reference}: the file system of {self._repo.path} is full; free some "
+                    "space and try again"
+                ) from error
         self._source.done(wanted.layer)
         with self._stats_lock:
             self._stats.add(stats)
         self._progress.layer_done(wanted)
-        return LayerReport(replace(wanted, commit=commit), meter.received_bytes, meter.requests)
+        return LayerReport(
+            replace(wanted, commit=commit), meter.received_bytes, meter.requests, unpacked
+        )
 
-    def _import_blob(self, wanted: LayerPlan, meter: Meter) -> tuple[str, Stats]:
+    def _import_blob(self, wanted: LayerPlan, meter: Meter) -> tuple[str, Stats, int]:
+        """Import a layer; return its commit, what was stored, and the size of its tar stream."""
+        count = _Count()
         blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
         with (
             Transaction(self._repo) as transaction,
             ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id)) as chunks,
         ):
-            imported = ingest(chunks, transaction)
+            imported = ingest(count.through(chunks), transaction)
             # The stream has ended and raised nothing: all of it is what it should be.
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
-            return commit, transaction.publish()
+            return commit, transaction.publish(), count.bytes
 
     def _watched(self, wanted: LayerPlan, chunks: Iterator[bytes]) -> Iterator[bytes]:
         self._read[wanted.diff_id] = 0
@@ -274,6 +308,18 @@ class _Pull:
             transaction.set_ref(ref, commit)
             transaction.publish()
         return commit, dropped
+
+
+class _Count:
+    """Counts the bytes of what passes through."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def through(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.bytes += len(chunk)
+            yield chunk
 
 
 def _timestamp(image: Resolved) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.limits import HISTORY_READ_MAX, SPACE_TIGHT
 from bridge.ostree import durable
 from bridge.ostree.repository import EXTENSION, Repository
 from bridge.ostree.transaction import Stats
@@ -25,6 +27,8 @@ class LayerReport:
     plan: LayerPlan
     received_bytes: int = 0
     requests: int = 0
+    unpacked_bytes: int | None = None
+    """Bytes of the tar stream, where it was read now."""
 
     def to_json(self) -> dict[str, Any]:
         layer = self.plan.layer
@@ -36,6 +40,28 @@ class LayerReport:
             "mode": self.plan.mode.value,
             "receivedBytes": self.received_bytes,
             "requests": self.requests,
+            "unpackedBytes": self.unpacked_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceReport:
+    """What the layers to move seemed to need, and what could be written, before they moved."""
+
+    needed: int = 0
+    available: int = 0
+    estimated: bool = False
+    """Whether the size of some layer was not known but estimated."""
+
+    @property
+    def tight(self) -> bool:
+        return self.needed * SPACE_TIGHT > self.available
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "neededBytes": self.needed,
+            "availableBytes": self.available,
+            "estimated": self.estimated,
         }
 
 
@@ -95,6 +121,7 @@ class TransferReport:
     retries: int
     layers: list[LayerReport] = field(default_factory=list)
     store: Stats = field(default_factory=Stats)
+    space: SpaceReport = field(default_factory=SpaceReport)
     dropped: list[Dropped] = field(default_factory=list)
     deployment: Deployed | None = None
     seconds: Seconds = field(default_factory=Seconds)
@@ -137,12 +164,45 @@ class TransferReport:
                 "newBytes": self.store.new_bytes,
                 "reusedBytes": self.store.reused_bytes,
             },
+            "space": self.space.to_json(),
             "dropped": [{"path": each.path, "reason": each.reason} for each in self.dropped],
         }
         if self.deployment is not None:
             document["deployment"] = self.deployment.to_json()
         document["seconds"] = self.seconds.to_json()
         return document
+
+
+def recorded_sizes(repo: Repository) -> dict[str, int]:
+    """Return the unpacked sizes of layers that the history tells of, by DiffID."""
+    try:
+        fd = durable.open_directory(EXTENSION, repo.fd)
+        try:
+            data = _read_tail(HISTORY, fd)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return {}
+    found: dict[str, int] = {}
+    for line in data.splitlines():
+        try:
+            for layer in json.loads(line)["layers"]:
+                size = layer.get("unpackedBytes")
+                if type(size) is int and size >= 0:
+                    found[str(layer["diffId"])] = size
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            continue  # the first line is a part of one; and it is only a file
+    return found
+
+
+def _read_tail(name: str, dir_fd: int) -> bytes:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(name, flags, dir_fd=dir_fd), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return b""
+        file.seek(max(0, status.st_size - HISTORY_READ_MAX))
+        return file.read(HISTORY_READ_MAX)
 
 
 def append_history(repo: Repository, command: str, report: TransferReport) -> None:

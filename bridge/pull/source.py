@@ -33,6 +33,13 @@ class Source(Protocol):
     def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
         """Yield a blob's bytes, unverified; what came over the network is counted by `meter`."""
 
+    def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
+        """Return a few bytes of a blob, unverified, or None where they cannot be had alone."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether blobs are kept in the repository's corner until they are used up."""
+
     def done(self, descriptor: Descriptor) -> None:
         """Tell that a blob was used up, so that nothing of it need be kept."""
 
@@ -102,6 +109,13 @@ class _RegistrySource:
     def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
         return self._downloads.chunks(descriptor, meter)
 
+    def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
+        return self._client.read_range(self._reference, descriptor, start, length)
+
+    @property
+    def keeps(self) -> bool:
+        return True
+
     def done(self, descriptor: Descriptor) -> None:
         self._downloads.forget(descriptor)
 
@@ -132,6 +146,15 @@ class _LayoutSource:
         with self._layout.open_blob(descriptor) as file:
             while chunk := file.read(limits.BLOB_BUFFER):
                 yield chunk
+
+    def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
+        with self._layout.open_blob(descriptor) as file:
+            file.seek(start)
+            return file.read(length)
+
+    @property
+    def keeps(self) -> bool:
+        return False
 
     def done(self, descriptor: Descriptor) -> None:
         pass

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Self
 
 from bridge.errors import VerificationFailed
 from bridge.registry.transport import Interrupted, Response
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 class BlobStream:
@@ -41,3 +44,19 @@ class BlobStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def body_length(reply: Response) -> int | None:
+    """Return the length that the answer announces, None where it announces none."""
+    value = reply.headers.get("Content-Length", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+
+
+def is_range(reply: Response, start: int, size: int, end: int | None = None) -> bool:
+    """Tell whether a 206 is what was asked for: from `start` to `end`, by default all of `size`."""
+    end = size if end is None else end
+    found = _CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
+    if found is None:
+        return False
+    exact = (int(found[1]), int(found[2])) == (start, end - 1) and found[3] in ("*", str(size))
+    return exact and body_length(reply) in (None, end - start)

@@ -28,7 +28,7 @@ from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import DOCKER_HUB, RegistryReference
 from bridge.registry.auth import Authenticator, describe
 from bridge.registry.authfile import CredentialStore
-from bridge.registry.blob import BlobStream
+from bridge.registry.blob import BlobStream, body_length, is_range
 from bridge.registry.conffiles import load_registries
 from bridge.registry.message import Request, origin
 from bridge.registry.meter import Meter
@@ -43,7 +43,6 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _NEXT = re.compile(r'<([^<>]*)>[ \t]*;[ \t]*rel="?next"?')
 """Without `<` in the address, so that a header full of them is not searched from each anew."""
 
@@ -133,7 +132,7 @@ class Client:
         def head(at: Endpoint) -> ManifestHead:
             reply = self._manifest("HEAD", at, None, meter)
             reply.close()
-            return ManifestHead(_media_type(reply), _claimed_digest(at, reply), _length(reply))
+            return ManifestHead(_media_type(reply), _claimed_digest(at, reply), body_length(reply))
 
         return self._route(ref).ask(head)
 
@@ -154,14 +153,14 @@ class Client:
         headers = {"Range": f"bytes={start}-"} if start else {}
         path = f"blobs/{Digest.parse(descriptor.digest)}"
         reply = self._send("GET", ref, path, headers, None, meter)
-        if start and reply.status == 206 and _is_range(reply, start, size):
+        if start and reply.status == 206 and is_range(reply, start, size):
             return BlobStream(what, reply, start, size)
         if start and reply.status in (206, 400, 416):  # it cannot: take the blob whole
             reply.close()
             return self.open_blob(ref, descriptor, 0, meter)
         if reply.status != 200:
             raise self._failure(ref, what, reply)
-        length = _length(reply)
+        length = body_length(reply)
         if length is not None and length != size:
             reply.close()
             raise VerificationFailed(
@@ -229,6 +228,31 @@ class Client:
                         f"blob {descriptor.digest} of {ref.name}, {done} of {descriptor.size} "
                         f"bytes: {error} ({backoff.tries} tries)"
                     ) from None
+
+    def read_range(
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int,
+        length: int,
+        meter: Meter | None = None,
+    ) -> bytes | None:
+        """Return a few bytes of a blob, unverified: a hint. None where ranges are not served.
+
+        The endpoint is asked that the blob itself would be asked for first, and no other: nothing
+        is handed over for a hint. Raises `NotFound`, `NotAuthorised`, `NetworkError`.
+        """
+        at = self._route(ref).turn(descriptor.digest).endpoint
+        end = start + length
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        reply = self._send("GET", at, f"blobs/{descriptor.digest}", headers, None, meter)
+        if reply.status >= 400 and reply.status not in (400, 416):
+            raise self._failure(at, f"blob {descriptor.digest} of {at.name}", reply)
+        if reply.status != 206 or not is_range(reply, start, descriptor.size, end):
+            reply.close()
+            return None
+        with closing(reply):
+            return b"".join(reply.chunks(length))
 
     def read_blob(
         self,
@@ -355,11 +379,6 @@ def _media_type(reply: Response) -> str:
     return reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _length(reply: Response) -> int | None:
-    value = reply.headers.get("Content-Length", "")
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
-
-
 def _claimed_digest(ref: RegistryReference, reply: Response) -> Digest | None:
     value = reply.headers.get("Docker-Content-Digest")
     if value is None:
@@ -368,12 +387,3 @@ def _claimed_digest(ref: RegistryReference, reply: Response) -> Digest | None:
         return Digest.parse(value)
     except MalformedImage as error:
         raise VerificationFailed(f"{ref}: in Docker-Content-Digest, {error}") from None
-
-
-def _is_range(reply: Response, start: int, size: int) -> bool:
-    """Tell whether a 206 is what was asked for: from `start` to the end of `size` bytes."""
-    found = _CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
-    if found is None:
-        return False
-    exact = (int(found[1]), int(found[2])) == (start, size - 1) and found[3] in ("*", str(size))
-    return exact and _length(reply) in (None, size - start)

@@ -13,10 +13,10 @@ import stat
 
 from bridge.ostree import durable, refs
 from bridge.sysroot import bootlinks, files
+from bridge.sysroot.boot_space import KERNEL_DIRECTORY
 from bridge.sysroot.deployment import Deployment, parse_name
 from bridge.sysroot.sysroot import State, Sysroot
 
-_BOOT_DIRECTORY = re.compile(r".+-([0-9a-f]{64})")
 _DEPLOYMENT_REF = re.compile(r"ostree/[01]/[01]/[0-9]+")
 
 
@@ -99,7 +99,7 @@ def remove_kernels(sysroot: Sysroot, state: State) -> None:
     }
     with contextlib.suppress(FileNotFoundError), files.directory(sysroot.boot_fd, "ostree") as fd:
         for name in os.listdir(fd):
-            match = _BOOT_DIRECTORY.fullmatch(name)
+            match = KERNEL_DIRECTORY.fullmatch(name)
             if match is not None and match[1] not in active:
                 durable.remove_tree(name, fd)
         with (

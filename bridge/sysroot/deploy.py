@@ -10,7 +10,16 @@ from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
-from bridge.sysroot import bls, boot_order, files, kargs, kernel, prepare_root, stateroot_var
+from bridge.sysroot import (
+    bls,
+    boot_order,
+    boot_space,
+    files,
+    kargs,
+    kernel,
+    prepare_root,
+    stateroot_var,
+)
 from bridge.sysroot.cleanup import cleanup, remove_deployment, remove_kernels
 from bridge.sysroot.deployment import Deployment, parse_name
 from bridge.sysroot.etc_merge import EtcMerge, merge
@@ -88,7 +97,11 @@ def deploy(
         new = Deployment(name, commit, _serial(sysroot, name, commit), "", origin=origin)
         try:
             new, merged = _prepare(sysroot, new, merge_from, options)
-            kept = [each for each in before.deployments if retain or _keeps(each, new, merge_from)]
+            kept = [
+                each
+                for each in before.deployments
+                if retain or boot_space.keeps(each, name, merge_from)
+            ]
             after = _write(sysroot, before, new, kept)
         except BaseException:
             # Whatever it was, the half-made deployment goes; cleanup would find it otherwise.
@@ -104,10 +117,6 @@ def deploy(
 
 def _stateroot(state: State) -> str:
     return state.current.stateroot if state.current else DEFAULT_STATEROOT
-
-
-def _keeps(each: Deployment, new: Deployment, merge_from: Deployment | None) -> bool:
-    return each.booted or each.pinned or each.stateroot != new.stateroot or each.is_same(merge_from)
 
 
 def _serial(sysroot: Sysroot, stateroot: str, commit: str) -> int:
@@ -192,21 +201,16 @@ def _write(sysroot: Sysroot, before: State, new: Deployment, kept: list[Deployme
 
     The first step drops what is to go anyway, as libostree does, so that its kernel makes room.
     """
-    if kept and _makes_room(sysroot, before, new, kept):
+    if kept and _makes_room(sysroot, new, kept):
         before = boot_order.write(sysroot, before, kept)
         remove_kernels(sysroot, before)
     return boot_order.write(sysroot, before, [new, *kept])
 
 
-def _makes_room(sysroot: Sysroot, before: State, new: Deployment, kept: list[Deployment]) -> bool:
+def _makes_room(sysroot: Sysroot, new: Deployment, kept: list[Deployment]) -> bool:
     """Tell whether the new kernel does not fit into /boot now, but does without those that go."""
     needed = {new.bootcsum, *(each.bootcsum for each in kept)}
     with files.directory(sysroot.ostree_fd, new.path) as tree:
         found = kernel.find(tree, f"image {new.checksum}", new.bootcsum)
         short = kernel.shortage(found, tree, sysroot.boot_fd, new.stateroot)
-    gone = {
-        f"ostree/{each.stateroot}-{each.bootcsum}"
-        for each in before.deployments
-        if each.bootcsum not in needed
-    }
-    return 0 < short <= sum(kernel.size_in_boot(sysroot.boot_fd, name) for name in gone)
+    return 0 < short <= boot_space.freed(sysroot, needed)

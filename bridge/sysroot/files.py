@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError, NoSpace, is_full
 
 DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -34,7 +34,7 @@ def doing(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         name = f" ({error.filename!s})" if error.filename is not None else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise NoSpace(f"{what}: the file system is full{name}") from error
         hint = ""
         if error.errno == errno.EROFS:

@@ -19,7 +19,7 @@ from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferReport
 from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
-from bridge.sysroot import bls
+from bridge.sysroot import bls, boot_space
 from bridge.sysroot.deploy import deploy
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.initialise import initialise
@@ -119,7 +119,14 @@ def _update(
     *,
     retain: bool,
 ) -> TransferReport:
-    report = pull(sysroot.repo, reference, network=network, bootable=True, progress=progress)
+    report = pull(
+        sysroot.repo,
+        reference,
+        network=network,
+        bootable=True,
+        before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
+        progress=progress,
+    )
     started = time.monotonic()
     origin = Origin.for_image(origin_form(reference))
     state = sysroot.load()
@@ -139,7 +146,7 @@ def _update(
             progress.stage(Stage.PRUNING)
             try:
                 _forget(sysroot, done.removed)
-            except BridgeError as error:
+            except (BridgeError, OSError) as error:
                 # The deployment stands; what is left over goes with a later prune.
                 progress.message(f"warning: nothing was pruned: {error}")
     report.seconds.deploy = time.monotonic() - started

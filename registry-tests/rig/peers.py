@@ -11,6 +11,8 @@ PACKAGES = {
     "buildah": "buildah",
     "docker-registry": "docker-registry",
     "htpasswd": "apache2-utils",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.ext4": "e2fsprogs",
     "mmdebstrap": "mmdebstrap",
     "ostree": "ostree",
     "podman": "podman",

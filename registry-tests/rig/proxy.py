@@ -26,12 +26,27 @@ class Exchange:
     body_bytes: int = 0
 
 
+class Gate:
+    """Where a body is held up: `reached` is set when it is there; it goes on after `open`."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        self.open.wait(60)
+
+
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a body on its way: cut off after so many bytes, or one byte changed."""
+    """What happens to a body on its way: cut off after so many bytes, one byte changed, or held
+    up at a gate after so many."""
 
     cut_after: int | None = None
     change_at: int | None = None
+    gate_after: int = 0
+    gate: Gate | None = None
 
 
 class CountingProxy:
@@ -76,6 +91,11 @@ class CountingProxy:
         """The next GETs with `part` in their path fare as `faults` say, one after the other."""
         with self._lock:
             self._faults += [(part, fault) for fault in faults]
+
+    def forgive(self) -> None:
+        """Forgets the faults that have not happened yet."""
+        with self._lock:
+            self._faults.clear()
 
     def fault(self, exchange: Exchange) -> Fault:
         """What is to happen to the answer of `exchange`: each fault happens once."""
@@ -236,6 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
                 block, cut = _spoil(block, exchange.body_bytes, fault)
                 data = b"%x\r\n%b\r\n" % (len(block), block) if chunked else block
                 self._send(data, len(block), exchange)
+                if fault.gate is not None and exchange.body_bytes >= fault.gate_after:
+                    fault.gate.pass_through()
                 if cut:
                     self._drop_upstream()
                     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ from bridge.oci.model import Platform
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
 from bridge.pull.layer import Dropped
-from bridge.pull.report import TransferReport
+from bridge.pull.report import SpaceReport, TransferReport
 
 ROOT = os.geteuid() == 0
 LAYER = [directory("usr"), file("usr/a", "content"), file("dev/null"), file("run/x")]
@@ -109,6 +110,45 @@ def test_only_some_of_what_was_dropped_is_shown() -> None:
     assert "'dev/4\\n': fifo" in text and "dev/5" not in text
     assert text.endswith("… and 2 more; all with -v or --json")
     assert "dev/6" in render(report, verbose=True)
+
+
+def test_space_is_told_where_it_was_tight() -> None:
+    report = TransferReport("r", "d", "m", "c", "s", True, 1, 1, 1, 0)
+    assert "space:" not in render(report)
+    report.space = SpaceReport(1_000_000, 2_000_000, True)
+    assert "space:" not in render(report)
+    report.space = SpaceReport(1_000_000, 1_999_999, True)
+    assert (
+        "space:       1.0 MB for all that was to be pulled (an estimate), where 2.0 MB were "
+        "available\n"
+    ) in render(report)
+    report.space = SpaceReport(1_000_000, 0, False)
+    assert "to be pulled, where 0 B were available" in render(report)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_what_was_pulled_is_pulled_though_the_history_is_full(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The disk takes half of the line: that goes again, and the one before it stays."""
+    source, repo = f"oci:{layout(tmp_path)}:v1", tmp_path / "repo"
+    run("image", "pull", source, "--repo", repo, "--quiet", "--mode", "bare-user")
+    history = repo / "extensions/bootc-py/history.jsonl"
+    before, real = history.read_bytes(), os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if os.readlink(f"/proc/self/fd/{fd}") != str(history):
+            return real(fd, data)
+        if history.read_bytes() != before:
+            raise OSError(code, os.strerror(code))
+        return real(fd, data[: len(data) // 2])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        done = run("image", "pull", source, "--repo", repo, "--json", "--quiet")
+    assert (done.code, done.document["changed"]) == (0, False)
+    assert done.err == f"warning: not added to the history: {os.strerror(code)}\n"
+    assert history.read_bytes() == before
 
 
 def test_stored_images_by_the_command(run: Any, tmp_path: Path) -> None:

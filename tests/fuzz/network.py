@@ -15,7 +15,7 @@ import requests
 
 from bridge.errors import NetworkError, UsageError
 from bridge.oci.reference import parse_reference, parse_registry_reference
-from bridge.registry import client, registriesconf
+from bridge.registry import blob, client, registriesconf
 from bridge.registry.auth import describe
 from bridge.registry.authfile import Credentials, CredentialStore
 from bridge.registry.challenge import Challenge, parse_challenges
@@ -121,7 +121,7 @@ def _range(data: bytes) -> bool:
     """Take `data` for the Content-Range of bytes 100 to 999."""
     value, _, length = header(data).partition("\0")
     headers = {"Content-Range": value} | ({"Content-Length": length} if length else {})
-    return client._is_range(Reply(headers=headers), 100, 1000)  # type: ignore[arg-type]
+    return blob.is_range(Reply(headers=headers), 100, 1000)  # type: ignore[arg-type]
 
 
 def _only_that_range(data: bytes, found: bool) -> None:

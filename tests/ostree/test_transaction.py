@@ -340,7 +340,7 @@ def with_space(
         (35_000, Config("bare"), False),
         (10_000, Config("bare"), False),
         (11_000, Config("bare", min_free_percent=0), True),
-        (59_000, Config("bare", min_free_bytes=50_000), False),
+        (58_500, Config("bare", min_free_bytes=50_000), False),
         (61_000, Config("bare", min_free_bytes=50_000), True),
         (0, Config("bare", min_free_percent=0), False),
     ],

@@ -323,8 +323,10 @@ REPORT: dict[str, Any] = {
             "mode": str,
             "receivedBytes": int,
             "requests": int,
+            "unpackedBytes": int,
         }
     ],
+    "space": {"neededBytes": int, "availableBytes": int, "estimated": bool},
     "store": {
         "files": int,
         "newObjects": int,
@@ -370,6 +372,13 @@ def test_the_report_has_the_documents_fields(repo: Repository, tmp_path: Path) -
     assert [each["diffId"] for each in document["layers"]] == [
         Digest.of(tar(members)) for members in (BASE, SECOND, THIRD)
     ]
+    assert [each["unpackedBytes"] for each in document["layers"]] == [
+        len(tar(members)) for members in (BASE, SECOND, THIRD)
+    ]
+    # Nothing was asked for: three times what is compressed, and what lies half empty.
+    needed = sum(each["size"] * 3 * 21 // 20 for each in made.document["layers"])
+    assert document["space"]["neededBytes"] == needed
+    assert document["space"]["availableBytes"] > 0 and document["space"]["estimated"]
     store = document["store"]
     # Files and links that the layers bring; the whiteout is one, the hard link and directories not.
     assert store["files"] == store["newObjects"] + store["reusedObjects"] == 7

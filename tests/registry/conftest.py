@@ -104,11 +104,12 @@ class Server:
             asked = seen.headers.get("range")
             if asked is None:
                 return Answer(200, data)
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last) + 1 if last else len(data)
             if start >= len(data):
                 return Answer(416)
-            where = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            return Answer(206, data[start:], {"Content-Range": where})
+            where = f"bytes {start}-{end - 1}/{len(data)}"
+            return Answer(206, data[start:end], {"Content-Range": where})
 
         return serve
 

@@ -258,6 +258,43 @@ def test_a_good_range_is_used(server: Any, rig: Any) -> None:
         assert (stream.start, b"".join(stream)) == (1000, BLOB[1000:])
 
 
+@pytest.mark.parametrize("start", [0, 1000, len(BLOB) - 4])
+def test_a_few_bytes_of_a_blob(server: Any, rig: Any, start: int) -> None:
+    server.on(blob_path(BLOB), server.ranged(BLOB))
+    made = rig()
+    found = made.client.read_range(reference(server), descriptor(BLOB), start, 4)
+    assert found == BLOB[start : start + 4]
+    assert server.seen[0].headers["range"] == f"bytes={start}-{start + 3}"
+    assert (made.meter.requests, made.meter.received_bytes) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("status", "where"),
+    [
+        (200, ""),
+        (206, ""),
+        (206, "bytes 1000-1003/307201"),
+        (206, "bytes 1000-1004/307200"),
+        (206, "bytes 0-3/307200"),
+        (416, "bytes */307200"),
+        (400, ""),
+    ],
+)
+def test_a_few_bytes_that_are_others_are_none(
+    server: Any, rig: Any, status: int, where: str
+) -> None:
+    headers = {"Content-Range": where} if where else {}
+    server.on(blob_path(BLOB), server.Answer(status, BLOB, headers))
+    made = rig()
+    assert made.client.read_range(reference(server), descriptor(BLOB), 1000, 4) is None
+    assert made.meter.requests == 1
+    if status < 400:
+        assert made.meter.received_bytes == 0
+    server.on(blob_path(BLOB), server.Answer(404))
+    with pytest.raises(NotFound):
+        made.client.read_range(reference(server), descriptor(BLOB), 1000, 4)
+
+
 def test_a_body_that_always_breaks_ends_in_an_error(server: Any, rig: Any) -> None:
     server.on(blob_path(BLOB), server.Answer(200, BLOB, sent=0))
     made = rig()

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import NetworkError
-from bridge.registry.client import _NEXT, _is_range
+from bridge.registry import blob
+from bridge.registry.client import _NEXT
 from bridge.registry.message import Request, origin, redirected
 
 
 def is_range(value: str, start: int, size: int, length: str | None = None) -> bool:
     headers = {"Content-Range": value} | ({} if length is None else {"Content-Length": length})
-    return _is_range(SimpleNamespace(headers=headers), start, size)  # type: ignore[arg-type]
+    return blob.is_range(SimpleNamespace(headers=headers), start, size)  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 2**62), st.integers(1, 2**62), st.booleans(), st.booleans())
