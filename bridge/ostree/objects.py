@@ -245,6 +245,11 @@ def encode_commit(commit: Commit) -> bytes:
     return variant.encode(_COMMIT, value)
 
 
+def commit_checksum(commit: Commit) -> str:
+    """Return the checksum that the commit has once it is written."""
+    return hashlib.sha256(encode_commit(commit)).hexdigest()
+
+
 def decode_commit(data: bytes) -> Commit:
     """Return the commit; `DamagedRepository` where `data` is none. Metadata loses its types."""
     metadata, parent, _related, subject, body, timestamp, tree, meta = variant.decode(_COMMIT, data)
@@ -261,6 +266,14 @@ def decode_commit(data: bytes) -> Commit:
         body=body,
         timestamp=_swap64(timestamp),
     )
+
+
+def is_normal(kind: ObjectType, data: bytes) -> bool:
+    """Tell whether a metadata object is the one serialisation of its value (GVariant's normal
+    form), which libostree demands."""
+    form = {ObjectType.DIRMETA: "(uuua(ayay))", ObjectType.DIRTREE: "(a(say)a(sayay))"}
+    type_string = form.get(kind, _COMMIT)
+    return variant.encode(type_string, variant.decode(type_string, data)) == data
 
 
 def plain(value: Any) -> Any:

@@ -145,6 +145,25 @@ class TransferReport:
         return document
 
 
+def read_history(repo: Repository) -> list[dict[str, Any]]:
+    """Return the lines of `history.jsonl`, oldest first; what is no document is left out."""
+    try:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(f"{EXTENSION}/{HISTORY}", flags, dir_fd=repo.fd)
+    except OSError:
+        return []
+    found = []
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                document = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(document, dict):
+                found.append(document)
+    return found
+
+
 def append_history(repo: Repository, command: str, report: TransferReport) -> None:
     """Add the report to the repository's `history.jsonl`, one line each, oldest first."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": command}
