@@ -69,6 +69,11 @@ def roots(repo: Repository) -> dict[str, str]:
     `DamagedRepository` where one holds no checksum: what it keeps is unknown.
     """
     found = {}
+    try:
+        os.close(durable.open_directory(HEADS, repo.fd))
+    except (FileNotFoundError, NotADirectoryError):
+        # As good as no refs, by which everything would be nobody's.
+        raise DamagedRepository(f"{repo.path} has no directory {HEADS}") from None
     for name, each in _all(repo):
         if isinstance(each, DamagedRepository):
             raise DamagedRepository(f"{each}; `fsck --repair` writes it again where it can")
@@ -142,6 +147,10 @@ def _walk(dir_fd: int, top: str, below: str = "") -> Iterator[tuple[str, str | D
         fd = durable.open_directory(f"{top}/{below}" if below else top, dir_fd)
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        if not below:
+            raise
+        return  # replaced since its parent was listed
     try:
         with os.scandir(fd) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]

@@ -124,6 +124,7 @@ class _Repair:
         self._suspects = suspects
         self._look()
         found = dict(self._faults)
+        there = {checksum for checksum, _ in repo.objects()}
         self._make_way()
         self._refs = restore_refs(repo, origins)
         self._images = [
@@ -141,6 +142,10 @@ class _Repair:
             self._refs += remove_broken_layer_refs(repo, needed)
             self._drop_unreferenced({commit for commit, _ in origins})
         self._look()
+        # Below what was lost more was missing than anybody could tell.
+        for checksum, kind in repo.objects():
+            if checksum not in there:
+                found.setdefault(checksum, Fault(checksum, kind, "missing"))
         left = list(self._faults.values())
         if only:
             mine, _ = self._damage_below(*(each.commit for each in self._images))

@@ -136,7 +136,7 @@ def heal(repo: Repository, **more: Any) -> Repair:
 @pytest.mark.parametrize("damage", [flip, Path.unlink], ids=["flip", "delete"])
 def test_each_object_alone(repo: Repository, stored: str, damage: Callable[[Path], None]) -> None:
     before = snapshot(repo)
-    for checksum, kind in everything(repo):
+    for checksum, kind in everything(repo)[damage is flip :: 2]:
         damage(path_of(repo, checksum, kind))
         assert {each.checksum for each in fsck(repo).faults} == {checksum}
         done = heal(repo)
