@@ -134,8 +134,11 @@ def damage(repo: Path, seed: int) -> tuple[set[str], dict[str, str], set[str]]:
             checksum = pool.pop()
             path = repo / opened.object_path(checksum, ObjectType.FILE)
             way = CONTENT[opened.mode][number % len(CONTENT[opened.mode])]
-            if path.is_symlink():
+            is_link = opened.open_file(checksum)[0].is_symlink
+            if is_link and opened.mode == "bare":
                 way = retarget
+            elif is_link and way is truncate:
+                way = flip  # without its last byte, a NUL, it is the same link
             elif not path.stat().st_size and way in (flip, truncate, empty):
                 way = Path.unlink
             if checksum in victims or (
