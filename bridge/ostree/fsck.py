@@ -127,22 +127,18 @@ def _check(repo: Repository, checksum: str, kind: ObjectType) -> tuple[int, str]
         if kind is ObjectType.FILE:
             return _check_file(repo, checksum)
         data = repo.read_metadata(checksum, kind)
-        return len(data), "" if _has_form(kind, data) else "damaged, not in its type's normal form"
+        if kind is ObjectType.COMMIT:
+            objects.decode_commit(data)
+        elif kind is ObjectType.DIRTREE:
+            objects.decode_dirtree(data)
+        elif objects.decode_dirmeta(data).mode & ~_MODE_BITS:
+            return len(data), "damaged, its mode is none"
+        return len(data), ""
     except (DamagedRepository, OSError) as error:
         with suppress(FileNotFoundError):
             os.stat(repo.object_path(checksum, kind), dir_fd=repo.fd, follow_symlinks=False)
             return 0, f"damaged, {error}"
         return 0, ""
-
-
-def _has_form(kind: ObjectType, data: bytes) -> bool:
-    if kind is ObjectType.COMMIT:
-        objects.decode_commit(data)
-    elif kind is ObjectType.DIRTREE:
-        objects.decode_dirtree(data)
-    elif objects.decode_dirmeta(data).mode & ~_MODE_BITS:
-        return False
-    return objects.is_normal(kind, data)
 
 
 def _check_file(repo: Repository, checksum: str) -> tuple[int, str]:

@@ -268,14 +268,6 @@ def decode_commit(data: bytes) -> Commit:
     )
 
 
-def is_normal(kind: ObjectType, data: bytes) -> bool:
-    """Tell whether a metadata object is the one serialisation of its value (GVariant's normal
-    form), which libostree demands."""
-    form = {ObjectType.DIRMETA: "(uuua(ayay))", ObjectType.DIRTREE: "(a(say)a(sayay))"}
-    type_string = form.get(kind, _COMMIT)
-    return variant.encode(type_string, variant.decode(type_string, data)) == data
-
-
 def plain(value: Any) -> Any:
     """Return a decoded value without its `Variant` wrappers."""
     if isinstance(value, Variant):
