@@ -91,7 +91,7 @@ def _list(options: argparse.Namespace) -> int:
     with shared.open_repository(options) as repo:
         found, damaged = listing(repo)
     if options.json:
-        summaries = [_summary(image) | {"problem": None} for image in found]
+        summaries = [_summary(image) for image in found]
         for each in damaged:
             known = {"reference": each.reference, "commit": each.checksum, "problem": each.problem}
             summaries.append(dict.fromkeys(_SUMMARY) | known)
