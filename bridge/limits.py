@@ -90,6 +90,10 @@ METADATA_MAX = 128 * MIB
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 
+REREADS_MAX = 10
+"""Times that a reader, who takes no lock, starts anew because refs or boot entries were moved
+under its eyes; a writer takes far longer for one change."""
+
 # -- sysroot ---------------------------------------------------------------------------------
 BLS_ENTRY_MAX = 64 * KIB
 """A boot entry is a handful of lines; the kernel's command line ends at 4 KiB or less."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.errors import DamagedRepository
-from bridge.limits import BLOB_BUFFER
+from bridge.limits import BLOB_BUFFER, REREADS_MAX
 from bridge.ostree import objects, refs
 from bridge.ostree.objects import ObjectType
 from bridge.ostree.reachable import reachable
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _MODE_BITS = 0o177777
 """File type and permissions; libostree takes no mode that has others."""
-_LOOKS_MAX = 10
-"""Times that the refs are read again because somebody moved them meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def check(repo: Repository, checksum: str, kind: ObjectType) -> Fault | None:
 def missing(repo: Repository) -> list[Fault]:
     """Return the objects that refs and commits need and that are not there; nothing is hashed but
     what is walked through."""
-    for _ in range(_LOOKS_MAX):
+    for _ in range(REREADS_MAX):
         roots = _roots(repo)
         needed = reachable(repo, roots, on_missing=lambda checksum, kind: None)
         there = {kind: set[str]() for kind in ObjectType}

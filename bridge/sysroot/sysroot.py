@@ -19,7 +19,6 @@ from bridge.sysroot.origin import Origin
 from bridge.sysroot.writable import make_writable
 
 _BOOTED = Path("/run/ostree-booted")
-_LOADS_MAX = 10
 _STAGED = Path("/run/ostree/staged-deployment")
 
 
@@ -169,7 +168,7 @@ class Sysroot:
         where another one was made live meanwhile, it is read anew.
         """
         with files.doing(f"reading the deployments of {self.path}"):
-            for _ in range(_LOADS_MAX):
+            for _ in range(limits.REREADS_MAX):
                 before = self._live()
                 with contextlib.suppress(BridgeError, OSError):
                     state = self._load()
