@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from bridge.errors import DamagedRepository
 from bridge.limits import BLOB_BUFFER, REREADS_MAX
 from bridge.ostree import objects, refs
 from bridge.ostree.objects import ObjectType
-from bridge.ostree.reachable import reachable
+from bridge.ostree.reachable import Reachable, reachable
 
 if TYPE_CHECKING:
     from bridge.ostree.repository import Repository
@@ -81,12 +81,14 @@ def check(repo: Repository, checksum: str, kind: ObjectType) -> Fault | None:
     return Fault(checksum, kind, reason) if reason else None
 
 
-def missing(repo: Repository) -> list[Fault]:
+def missing(
+    repo: Repository, walk: Callable[[Iterable[str]], Reachable] | None = None
+) -> list[Fault]:
     """Return the objects that refs and commits need and that are not there; nothing is hashed but
-    what is walked through."""
+    what is walked through. `walk` tells what commits need, for who knows some of it already."""
     for _ in range(REREADS_MAX):
         roots = _roots(repo)
-        needed = reachable(repo, roots, on_missing=lambda checksum, kind: None)
+        needed = walk(roots) if walk else reachable(repo, roots, lambda checksum, kind: None)
         there = {kind: set[str]() for kind in ObjectType}
         for checksum, kind in repo.objects():
             there[kind].add(checksum)

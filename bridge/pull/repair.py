@@ -20,7 +20,7 @@ from bridge.oci.reference import ImageReference
 from bridge.ostree import durable, fsck, lock, objects, refs
 from bridge.ostree.fsck import Fault
 from bridge.ostree.objects import ObjectType
-from bridge.ostree.reachable import reachable
+from bridge.ostree.reachable import Needs, reachable
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
@@ -113,6 +113,7 @@ class _Repair:
         self._dead: set[ImageReference] = set()
         self._tried: set[tuple[str, Mode]] = set()
         self._merged: set[str] = set()
+        self._needs = Needs(repo)
         self._layers: list[LayerReport] = []
         self._refs: list[str] = []
         self._problems: list[str] = []
@@ -169,7 +170,8 @@ class _Repair:
         repo = self._repo
         checked = [fsck.check(repo, checksum, kind) for checksum, kind in self._suspects.items()]
         there = [each for each in checked if each is not None]
-        self._faults = {each.checksum: each for each in (*there, *fsck.missing(repo))}
+        lost = fsck.missing(repo, lambda commits: self._needs.of(commits)[0])
+        self._faults = {each.checksum: each for each in (*there, *lost)}
         self._suspects |= {each.checksum: each.kind for each in self._faults.values()}
         repo.damaged.clear()
         repo.damaged.update(self._faults)
@@ -177,9 +179,8 @@ class _Repair:
     def _damage_below(self, *commits: str) -> tuple[set[str], bool]:
         """Return the damaged objects among those of the commits, and whether there may be more,
         because one of them says what others there are."""
-        broken: list[str] = []
-        found = reachable(self._repo, commits, lambda checksum, kind: broken.append(checksum))
-        return set().union(*found.values()) & self._faults.keys(), bool(broken)
+        found, whole = self._needs.of(commits)
+        return set().union(*found.values()) & self._faults.keys(), not whole
 
     def _make_way(self) -> None:
         """Remove what lies in an object's place and is a directory: nothing can replace it."""
