@@ -90,6 +90,10 @@ METADATA_MAX = 128 * MIB
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 
+REREADS_MAX = 10
+"""Times that a reader, who takes no lock, starts anew because refs or boot entries were moved
+under its eyes; a writer takes far longer for one change."""
+
 # -- space -----------------------------------------------------------------------------------
 SPACE_LOOK_EVERY = 16 * MIB
 """Bytes written between two looks at how much the file system has left: others write too."""

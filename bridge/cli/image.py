@@ -57,6 +57,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shared.add_output(remove)
     remove.set_defaults(run=_remove)
 
+    repair = verbs.add_parser("repair", help="write the refs of images and their layers again")
+    repair.add_argument("images", metavar="IMAGE", nargs="*", help="default: all")
+    shared.add_transport(repair)
+    shared.add_repository(repair)
+    shared.add_network(repair)
+    shared.add_output(repair, progress=True)
+    repair.set_defaults(run=_repair)
+
     prune = verbs.add_parser("prune", help="delete layers and objects that nothing refers to")
     shared.add_repository(prune)
     shared.add_output(prune)
@@ -81,13 +89,19 @@ def _list(options: argparse.Namespace) -> int:
     from bridge.pull.images import listing
 
     with shared.open_repository(options) as repo:
-        found = listing(repo)
+        found, damaged = listing(repo)
     if options.json:
-        print(json.dumps([_summary(image) for image in found], indent=2))
+        summaries = [_summary(image) for image in found]
+        for each in damaged:
+            known = {"reference": each.reference, "commit": each.checksum, "problem": each.problem}
+            summaries.append(dict.fromkeys(_SUMMARY) | known)
+        print(json.dumps(summaries, indent=2))
         return 0
     for image in found:
         created = time.strftime("%Y-%m-%d", time.gmtime(image.commit.timestamp))
         print(f"{image.reference}  {image.manifest_digest[:19]}  {created}")
+    for each in damaged:
+        print(f"{each.reference}  damaged: {each.problem}")
     return 0
 
 
@@ -116,12 +130,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from bridge.pull.images import find, remove
+    from bridge.pull.images import remove, require
 
     references = [shared.image_reference(text, options.transport) for text in options.images]
     with shared.open_repository(options) as repo:
         for reference in references:
-            find(repo, reference)  # all of them or none
+            require(repo, reference)  # all of them or none
         for reference in references:
             remove(repo, reference)
             if not options.quiet and not options.json:
@@ -131,11 +145,26 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def _repair(options: argparse.Namespace) -> int:
+    from bridge.cli.repair import Healing, document
+    from bridge.ostree.fsck import missing
+
+    only = [shared.image_reference(text, options.transport) for text in options.images]
+    with Healing.open(options) as healing:
+        result = healing.heal(missing(healing.repo), only)
+    if options.json:
+        head = {"apiVersion": "bootc-py/v1", "kind": "Repair"}
+        print(json.dumps(head | document(*result), indent=2))
+    return healing.conclude(*result)
+
+
 def _prune(options: argparse.Namespace) -> int:
+    from bridge.cli.repair import Healing
     from bridge.pull.images import prune
 
-    with shared.open_repository(options) as repo:
-        layers, result = prune(repo)
+    with Healing.open(options) as healing:
+        healing.name_deployments()  # nothing else keeps their commits
+        layers, result = prune(healing.repo)
     if options.json:
         print(
             json.dumps(
@@ -155,15 +184,26 @@ def _prune(options: argparse.Namespace) -> int:
     return 0
 
 
+_SUMMARY = (
+    "reference",
+    "manifestDigest",
+    "commit",
+    "contentChecksum",
+    "version",
+    "imageBytes",
+)
+
+
 def _summary(image: StoredImage) -> dict[str, Any]:
-    return {
-        "reference": image.reference,
-        "manifestDigest": image.manifest_digest,
-        "commit": image.checksum,
-        "contentChecksum": image.commit.content_checksum,
-        "version": image.version,
-        "imageBytes": image.manifest.image_bytes,
-    }
+    values = (
+        image.reference,
+        image.manifest_digest,
+        image.checksum,
+        image.commit.content_checksum,
+        image.version,
+        image.manifest.image_bytes,
+    )
+    return dict(zip(_SUMMARY, values, strict=True))
 
 
 def _platform(text: str | None) -> Platform | None:

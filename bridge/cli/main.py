@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bridge import __version__
-from bridge.errors import BridgeError, NoSpace, is_full
+from bridge.errors import BridgeError, DamagedRepository, NoSpace, is_full
 
 _COMMANDS = {
     "switch": "boot another image from the next boot on",
@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except BridgeError as error:
         _explain(options)
-        return _fail(str(error), error.exit_code)
+        hint = ""
+        if isinstance(error, DamagedRepository) and "--repair" not in str(error):
+            hint = "; `fsck --repair` may heal it"
+        return _fail(f"{error}{hint}", error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has had enough; that must not end in a traceback at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,13 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read and print; no lock is taken."""
-    from bridge.sysroot import block_yaml, image_metadata, status, status_text
+    from bridge.sysroot import block_yaml, heal, image_metadata, status, status_text
     from bridge.sysroot.sysroot import Sysroot
 
     with Sysroot.open(options.sysroot) as sysroot:
         state = sysroot.load()
         document = status.host(state, image_metadata.from_repository(sysroot.repo))
-    for problem in state.problems:
+        problems = heal.problems(sysroot, state)
+    for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     form = options.format
     if options.json:

@@ -58,6 +58,11 @@ def checkout_tree(
         raise BridgeError(f"cannot check out {name}: {error}") from error
 
 
+def checkout_file(repo: Repository, checksum: str, parent_fd: int, name: str) -> None:
+    """Make the new file `name` in `parent_fd` what a content object is, as `checkout` does."""
+    _Checkout(repo, hardlink=True).file(checksum, parent_fd, name)
+
+
 class _Checkout:
     def __init__(self, repo: Repository, hardlink: bool) -> None:
         self._repo = repo
@@ -76,7 +81,7 @@ class _Checkout:
         try:
             found = self._repo.read_dirtree(tree)
             for each, checksum in found.files.items():
-                self._file(checksum, fd, each)
+                self.file(checksum, fd, each)
             for each, (below, its_meta) in found.dirs.items():
                 self.directory(below, its_meta, fd, each)
             if self._root:
@@ -88,7 +93,7 @@ class _Checkout:
         finally:
             os.close(fd)
 
-    def _file(self, checksum: str, fd: int, name: str) -> None:
+    def file(self, checksum: str, fd: int, name: str) -> None:
         if self._hardlink:
             path = self._repo.object_path(checksum, ObjectType.FILE)
             try:

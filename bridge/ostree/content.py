@@ -20,12 +20,14 @@ from bridge.ostree import objects
 from bridge.ostree.objects import FileMeta
 
 BARE_USER_XATTR = "user.ostreemeta"
+READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""To open an object: what is none, a FIFO say, keeps nobody waiting."""
 
 
 def open_bare(path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:
     """Open a content object of a bare repository; links have no payload."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
+        fd = os.open(path, READ_FLAGS, dir_fd=dir_fd)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -52,7 +54,7 @@ def _bare_link(path: str, dir_fd: int) -> FileMeta:
 
 def open_bare_user(path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:
     """Open a content object of a bare-user repository."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
+    fd = os.open(path, READ_FLAGS, dir_fd=dir_fd)
     file = open(fd, "rb", buffering=0)  # noqa: SIM115
     try:
         uid, gid, mode, xattrs = objects.decode_filemeta(os.getxattr(fd, BARE_USER_XATTR))
@@ -81,7 +83,7 @@ def _target(raw: bytes, path: str) -> str:
 
 def open_archive(path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:
     """Open a content object of an archive repository; the payload is inflated as it is read."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=dir_fd)
+    fd = os.open(path, READ_FLAGS, dir_fd=dir_fd)
     file = open(fd, "rb")  # noqa: SIM115
     try:
         head = file.read(8)

@@ -245,6 +245,11 @@ def encode_commit(commit: Commit) -> bytes:
     return variant.encode(_COMMIT, value)
 
 
+def commit_checksum(commit: Commit) -> str:
+    """Return the checksum that the commit has once it is written."""
+    return hashlib.sha256(encode_commit(commit)).hexdigest()
+
+
 def decode_commit(data: bytes) -> Commit:
     """Return the commit; `DamagedRepository` where `data` is none. Metadata loses its types."""
     metadata, parent, _related, subject, body, timestamp, tree, meta = variant.decode(_COMMIT, data)

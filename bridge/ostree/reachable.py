@@ -50,3 +50,33 @@ def reachable(
             found[ObjectType.DIRMETA].add(meta)
             queue.append((below, ObjectType.DIRTREE))
     return found
+
+
+class Needs:
+    """What commits need, for who asks again and again while the repository is repaired.
+
+    Trees that are whole stay so: each commit's is walked through once.
+    """
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._whole: dict[str, Reachable] = {}
+
+    def of(self, commits: Iterable[str]) -> tuple[Reachable, bool]:
+        """Return the objects of the commits, as far as they can be told, and whether that is
+        all."""
+        result: Reachable = {kind: set() for kind in ObjectType}
+        whole = True
+        for commit in commits:
+            found = self._whole.get(commit) or self._walk(commit)
+            whole = whole and commit in self._whole
+            for kind, checksums in found.items():
+                result[kind] |= checksums
+        return result, whole
+
+    def _walk(self, commit: str) -> Reachable:
+        broken: list[str] = []
+        found = reachable(self._repo, [commit], lambda checksum, _kind: broken.append(checksum))
+        if not broken:
+            self._whole[commit] = found
+        return found

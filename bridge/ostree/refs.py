@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bridge.ostree.repository import Repository
 
 HEADS = "refs/heads"
+_KINDS = (HEADS, "refs/remotes", "refs/mirrors")
 _PART = re.compile(r"[A-Za-z0-9_][-._A-Za-z0-9]*")
 
 
@@ -28,8 +29,21 @@ def check_ref(name: str) -> str:
 
 
 def resolve(repo: Repository, name: str) -> str | None:
-    """Return the commit that `name` points at, or None when there is no such ref."""
-    return _read(repo.fd, f"{HEADS}/{check_ref(name)}")
+    """Return the commit that `name` points at, or None when there is no such ref.
+
+    `DamagedRepository` where the ref is there and holds no checksum.
+    """
+    found = _read(repo.fd, f"{HEADS}/{check_ref(name)}")
+    if isinstance(found, DamagedRepository):
+        raise found
+    return found
+
+
+def current(repo: Repository, name: str) -> str | None:
+    """Return the commit that `name` points at; None also where it is to be written anew: it holds
+    no checksum."""
+    found = _read(repo.fd, f"{HEADS}/{check_ref(name)}")
+    return found if isinstance(found, str) else None
 
 
 def require(repo: Repository, name: str) -> str:
@@ -41,15 +55,40 @@ def require(repo: Repository, name: str) -> str:
 
 
 def listing(repo: Repository, prefix: str = "") -> dict[str, str]:
-    """Return all local refs that start with `prefix`, by name, sorted."""
-    found = _walk(repo.fd, HEADS)
-    return {name: commit for name, commit in sorted(found) if name.startswith(prefix)}
+    """Return all local refs that start with `prefix`, by name, sorted.
+
+    Those that hold no checksum are left out: who deletes by this list asks `broken` first.
+    """
+    found = {name: each for name, each in _walk(repo.fd, HEADS) if isinstance(each, str)}
+    return {name: found[name] for name in sorted(found) if name.startswith(prefix)}
 
 
 def roots(repo: Repository) -> dict[str, str]:
-    """Return every ref of every kind (heads, remotes, mirrors): what a prune must keep."""
-    kinds = ("refs/heads", "refs/remotes", "refs/mirrors")
-    return {f"{kind}/{name}": commit for kind in kinds for name, commit in _walk(repo.fd, kind)}
+    """Return every ref of every kind (heads, remotes, mirrors): what a prune must keep.
+
+    `DamagedRepository` where one holds no checksum: what it keeps is unknown.
+    """
+    found = {}
+    try:
+        os.close(durable.open_directory(HEADS, repo.fd))
+    except (FileNotFoundError, NotADirectoryError):
+        # As good as no refs, by which everything would be nobody's.
+        raise DamagedRepository(f"{repo.path} has no directory {HEADS}") from None
+    for name, each in _all(repo):
+        if isinstance(each, DamagedRepository):
+            raise DamagedRepository(f"{each}; `fsck --repair` writes it again where it can")
+        found[name] = each
+    return found
+
+
+def readable(repo: Repository) -> dict[str, str]:
+    """Return every ref of every kind that holds a checksum."""
+    return {name: each for name, each in _all(repo) if isinstance(each, str)}
+
+
+def broken(repo: Repository) -> dict[str, str]:
+    """Return every ref of every kind that holds no checksum, with what is wrong with it."""
+    return {name: str(each) for name, each in _all(repo) if isinstance(each, DamagedRepository)}
 
 
 def write(repo: Repository, name: str, commit: str) -> None:
@@ -97,11 +136,21 @@ def delete(repo: Repository, name: str) -> None:
     durable.sync_directory(parent, repo.fd)
 
 
-def _walk(dir_fd: int, top: str, below: str = "") -> Iterator[tuple[str, str]]:
+def _all(repo: Repository) -> Iterator[tuple[str, str | DamagedRepository]]:
+    for kind in _KINDS:
+        for name, each in _walk(repo.fd, kind):
+            yield f"{kind}/{name}", each
+
+
+def _walk(dir_fd: int, top: str, below: str = "") -> Iterator[tuple[str, str | DamagedRepository]]:
     try:
         fd = durable.open_directory(f"{top}/{below}" if below else top, dir_fd)
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        if not below:
+            raise
+        return  # replaced since its parent was listed
     try:
         with os.scandir(fd) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
@@ -117,20 +166,22 @@ def _walk(dir_fd: int, top: str, below: str = "") -> Iterator[tuple[str, str]]:
             yield path, commit
 
 
-def _read(dir_fd: int, path: str) -> str | None:
+def _read(dir_fd: int, path: str) -> str | DamagedRepository | None:
+    """Return what the ref's file holds; None where there is none, an error where it is no ref."""
+    # A ref may be a link to another one. Nothing that is no regular file may keep us waiting.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        text = os.read(fd, 256).decode("ascii").strip()
-    except IsADirectoryError:
+        fd = os.open(path, flags, dir_fd=dir_fd)
+        try:
+            text = os.read(fd, 256).decode("ascii").strip()
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except UnicodeDecodeError:
         text = "(not text)"
-    finally:
-        os.close(fd)
-    try:
-        return check_checksum(text)
-    except DamagedRepository:
-        raise DamagedRepository(f"ref {path} holds {text[:80]!r}, not a checksum") from None
+    except OSError as error:
+        return DamagedRepository(f"ref {path} cannot be read: {error.strerror}")
+    if is_checksum(text):
+        return text
+    return DamagedRepository(f"ref {path} holds {text[:80]!r}, not a checksum")

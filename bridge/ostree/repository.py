@@ -45,6 +45,8 @@ class Known:
         self._prefixes: dict[str, set[str]] = {}
 
     def __contains__(self, checksum: str) -> bool:
+        if checksum in self._repo.damaged:
+            return False
         names = self._prefixes.get(checksum[:2])
         if names is None:
             names = self._prefixes[checksum[:2]] = self._list(checksum[:2])
@@ -80,6 +82,8 @@ class Repository:
         """Open transactions. `known` holds only while there is one: their locks keep prunes out."""
         self.publishing = threading.Lock()
         self.space = Space(self)
+        self.damaged: set[str] = set()
+        """Objects that are being repaired: as good as not there, until they are written again."""
 
     @property
     def mode(self) -> str:
@@ -146,6 +150,8 @@ class Repository:
 
     def has_object(self, checksum: str, kind: ObjectType) -> bool:
         """Tell whether the object is there; its content is not looked at."""
+        if checksum in self.damaged:
+            return False
         try:
             os.stat(self.object_path(checksum, kind), dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -166,13 +172,11 @@ class Repository:
         """Return the bytes of a metadata object, which were hashed on the way."""
         path = self.object_path(checksum, kind)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
-        except FileNotFoundError:
-            raise DamagedRepository(
-                f"{kind.value} {checksum} is missing from {self.path}"
-            ) from None
-        with open(fd, "rb", buffering=0) as file:
-            data = file.read(limits.METADATA_MAX + 1)
+            fd = os.open(path, content.READ_FLAGS, dir_fd=self.fd)
+            with open(fd, "rb", buffering=0) as file:
+                data = file.read(limits.METADATA_MAX + 1) or b""
+        except OSError as error:
+            raise self._explained(error, f"{kind.value} {checksum}") from None
         if len(data) > limits.METADATA_MAX or hashlib.sha256(data).hexdigest() != checksum:
             raise DamagedRepository(f"{kind.value} {checksum} in {self.path} is damaged")
         return data
@@ -190,21 +194,28 @@ class Repository:
         }[self.mode]
         try:
             return opener(path, self.fd)
-        except FileNotFoundError:
-            raise DamagedRepository(f"file {checksum} is missing from {self.path}") from None
+        except OSError as error:
+            raise self._explained(error, f"file {checksum}") from None
+
+    def _explained(self, error: OSError, what: str) -> DamagedRepository:
+        if isinstance(error, FileNotFoundError):
+            return DamagedRepository(f"{what} is missing from {self.path}")
+        return DamagedRepository(f"{what} in {self.path} cannot be read: {error.strerror}")
 
     def objects(self) -> Iterator[tuple[str, ObjectType]]:
-        """Yield the checksum and kind of every object whose file is there."""
+        """Yield the checksum and kind of every object that has a name there, whatever it is."""
         endings = {f".{kind.value}": kind for kind in ObjectType}
         if self.mode == "archive":
             endings[".filez"] = endings.pop(".file")
         for prefix in sorted(_names("objects", self.fd)):
-            if len(prefix) != 2:
-                continue
-            for name in _names(f"objects/{prefix}", self.fd):
+            try:
+                names = _names(f"objects/{prefix}", self.fd) if len(prefix) == 2 else []
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone since, or nothing of a repository's
+            for name in names:
                 stem, dot, ending = name.partition(".")
                 kind = endings.get(dot + ending)
-                if kind is not None and len(stem) == 62:
+                if kind is not None and objects.is_checksum(prefix + stem):
                     yield prefix + stem, kind
 
 

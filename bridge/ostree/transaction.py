@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +142,20 @@ class Transaction:
             staged[checksum] = len(data)
         return checksum
 
+    # -- repair ----------------------------------------------------------------------------
+
+    def holds(self, checksums: Collection[str]) -> bool:
+        """Tell whether all of these objects are staged."""
+        staged = self._staged.values()
+        return all(any(each in kind for kind in staged) for each in checksums)
+
+    def keep_only(self, checksums: Collection[str]) -> None:
+        """Have nothing published but these objects: each is what its name says, all else came
+        from a stream that was not read, and so not verified, to its end."""
+        for staged in self._staged.values():
+            for checksum in [each for each in staged if each not in checksums]:
+                del staged[checksum]
+
     # -- publishing ------------------------------------------------------------------------
 
     def publish(self) -> Stats:
@@ -178,6 +192,7 @@ class Transaction:
                     src_dir_fd=staging,
                     dst_dir_fd=repo.fd,
                 )
+                repo.damaged.discard(checksum)
                 if kind is ObjectType.FILE:
                     repo.known.add(checksum)
             staged.clear()

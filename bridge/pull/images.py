@@ -55,15 +55,41 @@ def load(repo: Repository, reference: str, checksum: str) -> StoredImage:
     return StoredImage(reference, checksum, commit, manifest, config)
 
 
-def listing(repo: Repository) -> list[StoredImage]:
-    """Return all stored images that can be read, by reference."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class DamagedImage:
+    """An image of which no more can be read than its ref's name."""
+
+    reference: str
+    checksum: str | None
+    problem: str
+
+
+def listing(repo: Repository) -> tuple[list[StoredImage], list[DamagedImage]]:
+    """Return all stored images by reference: those that can be read, and those that cannot."""
+    found: list[StoredImage] = []
+    damaged: list[DamagedImage] = []
     for name, checksum in refs.listing(repo, IMAGES).items():
+        reference = _unescaped(name)
         try:
-            found.append(load(repo, unescape(name.removeprefix(IMAGES)), checksum))
-        except BridgeError:
-            continue  # another program's, or damaged: fsck tells
-    return found
+            found.append(load(repo, reference, checksum))
+        except BridgeError as error:
+            # One that was removed since we saw its ref is not damaged.
+            if refs.current(repo, name) is not None:
+                damaged.append(DamagedImage(reference, checksum, str(error)))
+    prefix = f"{refs.HEADS}/{IMAGES}"
+    damaged += [
+        DamagedImage(_unescaped(name.removeprefix(f"{refs.HEADS}/")), None, reason)
+        for name, reason in refs.broken(repo).items()
+        if name.startswith(prefix)
+    ]
+    return found, damaged
+
+
+def _unescaped(name: str) -> str:
+    try:
+        return unescape(name.removeprefix(IMAGES))
+    except BridgeError:
+        return name
 
 
 def find(repo: Repository, reference: ImageReference) -> StoredImage:
@@ -90,10 +116,15 @@ def find_config(repo: Repository, descriptor: Descriptor) -> bytes | None:
 
 def remove(repo: Repository, reference: ImageReference) -> None:
     """Remove the image's ref; `NotFound` if there is none. Its layers stay until `prune`."""
+    require(repo, reference)
+    refs.delete(repo, image_ref(reference))
+
+
+def require(repo: Repository, reference: ImageReference) -> None:
+    """Raise `NotFound` unless the image has a ref, were it a broken one."""
     name = image_ref(reference)
-    if refs.resolve(repo, name) is None:
+    if refs.current(repo, name) is None and f"{refs.HEADS}/{name}" not in refs.broken(repo):
         raise NotFound(f"no image {reference} in {repo.path}; `image list` shows those it has")
-    refs.delete(repo, name)
 
 
 def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
@@ -110,17 +141,30 @@ def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
 
 def _prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     needed: set[str] = set()
+    refs.roots(repo)  # raises where a ref does not say what it keeps
     for name, checksum in refs.listing(repo).items():
         if name.startswith(LAYERS):
             continue
         try:
             image = load(repo, name, checksum)
-        except DamagedRepository:
-            if name.startswith(IMAGES):
-                raise  # its layers are unknown, and they must not be taken for nobody's
+        except DamagedRepository as error:
+            if name.startswith(IMAGES) or not _is_readable(repo, checksum):
+                # Its layers are unknown, and they must not be taken for nobody's.
+                raise DamagedRepository(
+                    f"{error}; nothing is pruned while it is not known what {name} needs: "
+                    "`fsck --repair` may heal it"
+                ) from None
             continue
         needed |= {layer_ref(layer.digest) for layer in image.manifest.layers}
     gone = [name for name in refs.listing(repo, LAYERS) if name not in needed]
     for name in gone:
         refs.delete(repo, name)
     return len(gone), store_prune.prune(repo)
+
+
+def _is_readable(repo: Repository, commit: str) -> bool:
+    try:
+        repo.read_commit(commit)
+    except DamagedRepository:
+        return False
+    return True

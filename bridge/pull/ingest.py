@@ -9,7 +9,7 @@ is named.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from bridge import limits
@@ -30,15 +30,20 @@ _FOREIGN_XATTRS = (b"trusted.overlay.", b"user.overlay.", b"user.ostreemeta", b"
 """Attributes that mean something to a store or to the host's policy, not to the image."""
 
 
-def ingest(chunks: Iterable[bytes], transaction: Transaction) -> Layer:
+def ingest(
+    chunks: Iterable[bytes], transaction: Transaction, enough: Callable[[], bool] | None = None
+) -> Layer | None:
     """Import a layer's tar stream to its end; `MalformedImage` where it is not to be had.
 
-    The caller verifies the stream: it has to raise, at the latest, at its end.
+    The caller verifies the stream: it has to raise, at the latest, at its end. After each entry
+    `enough` is asked whether all that is wanted has come: then there is an end, and no layer.
     """
     reader = TarReader(chunks)
     builder = _Builder(reader, transaction)
     for entry in reader:
         builder.add(entry)
+        if enough is not None and enough():
+            return None
     reader.drain()
     return builder.layer
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from bridge.errors import DamagedRepository, MalformedImage
+from bridge.errors import MalformedImage
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, layer_compression
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
-from bridge.pull.layer import diff_id_of
+from bridge.pull.layer import by_diff_id
 from bridge.pull.refnames import LAYERS
 
 
@@ -23,6 +23,7 @@ class Mode(enum.Enum):
 
     PRESENT = "present"
     WHOLE = "whole"
+    PARTIAL = "partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class LayerPlan:
     commit: str | None = None
     """The layer's commit, when it is here. A layer that the image has twice moves once: the
     second one is present with no commit yet."""
+    only: frozenset[str] = frozenset()
+    """Of a partial one: the objects that are wanted of it, all of which its tree names."""
 
     @property
     def transfer_bytes(self) -> int:
-        """Blob bytes that are going to be moved."""
-        return self.layer.size if self.mode is Mode.WHOLE else 0
+        """Blob bytes that are going to be moved, at most."""
+        return 0 if self.mode is Mode.PRESENT else self.layer.size
 
 
 def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[LayerPlan]:
@@ -49,7 +52,7 @@ def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[Laye
             f"manifest {manifest.digest} has {len(manifest.layers)} layers, but its config has "
             f"{len(config.diff_ids)} DiffIDs"
         )
-    stored = _stored(repo)
+    stored = by_diff_id(repo, refs.listing(repo, LAYERS).values())
     plans: list[LayerPlan] = []
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
         layer_compression(layer.media_type)  # refuse what cannot be read before anything moves
@@ -57,16 +60,3 @@ def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[Laye
         here = commit is not None or any(each.diff_id == diff_id for each in plans)
         plans.append(LayerPlan(layer, diff_id, Mode.PRESENT if here else Mode.WHOLE, commit))
     return plans
-
-
-def _stored(repo: Repository) -> dict[str, str]:
-    """Return the commits of the layers in the store by the DiffIDs they were verified against."""
-    found: dict[str, str] = {}
-    for commit in set(refs.listing(repo, LAYERS).values()):
-        try:
-            diff_id = diff_id_of(repo.read_commit(commit))
-        except DamagedRepository:
-            continue  # as good as not here: it is fetched again
-        if diff_id is not None:
-            found[diff_id] = commit
-    return found

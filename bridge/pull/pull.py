@@ -59,15 +59,16 @@ class Resolved:
             )
 
 
-def resolve(source: Source, platform: Platform, repo: Repository) -> Resolved:
+def resolve(source: Source, platform: Platform | None, repo: Repository) -> Resolved:
     """Follow a reference to a manifest and a configuration for `platform`, all verified.
 
-    A configuration that an image in `repo` has is not fetched again.
+    Without a platform it is this machine's where an index gives the choice, and else any. A
+    configuration that an image in `repo` has is not fetched again.
     """
     top = source.top()
     manifest = top
     if isinstance(manifest, Index):
-        manifest = source.manifest(manifest.select(platform))
+        manifest = source.manifest(manifest.select(platform or Platform.host()))
         if isinstance(manifest, Index):
             raise MalformedImage(f"index {top.digest} lists another index for {platform}")
     if manifest.config.media_type not in CONFIG_TYPES:
@@ -77,7 +78,7 @@ def resolve(source: Source, platform: Platform, repo: Repository) -> Resolved:
         )
     raw = images.find_config(repo, manifest.config)
     config = parse_config(source.config(manifest.config) if raw is None else raw)
-    if not platform.accepts(config.platform):
+    if platform is not None and not platform.accepts(config.platform):
         raise MalformedImage(
             f"{manifest.digest} is an image for {config.platform}, not for {platform}"
         )
@@ -112,6 +113,48 @@ def pull(
         return one.run(platform or Platform.host(), bootable, before_layers)
 
 
+def import_layer(
+    repo: Repository,
+    reference: ImageReference,
+    source: Source,
+    wanted: LayerPlan,
+    progress: Progress,
+) -> LayerReport:
+    """Bring one layer of the image into `repo`, as a pull does; the lock for writing is held.
+
+    Of a partial one no more is read than it takes to have the objects that are wanted.
+    """
+    return _Pull(repo, reference, source, progress).import_layer(wanted)
+
+
+def merge_layers(
+    repo: Repository, transaction: Transaction, image: Resolved, layers: Iterable[str]
+) -> tuple[Commit, list[layer.Dropped]]:
+    """Put the layers (their commits, lowest first) together in `transaction`; return the image's
+    commit, which is still to be written, and what was left out of all its layers."""
+    # The implied directory's metadata is in the store with the first layer, if any is.
+    merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META))
+    dropped: list[layer.Dropped] = []
+    for each in layers:
+        loaded = layer.load(repo, each)
+        dropped += loaded.dropped
+        merge.apply(loaded)
+    dropped += merge.finish()
+    commit = Commit(
+        tree=merge.tree.write(transaction),
+        meta=merge.tree.meta,
+        metadata={
+            images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
+            # As they came, so that their digests can be checked at any time.
+            images.MANIFEST_KEY: image.manifest.raw.decode(),
+            images.CONFIG_KEY: image.config.raw.decode(),
+            layer.IMPORTER_KEY: layer.IMPORTER,
+        },
+        timestamp=_timestamp(image),
+    )
+    return commit, dropped
+
+
 class _Pull:
     def __init__(
         self, repo: Repository, reference: ImageReference, source: Source, progress: Progress
@@ -137,7 +180,7 @@ class _Pull:
         if bootable:
             image.require_bootable(self._reference)
         ref = image_ref(self._reference)
-        before = refs.resolve(self._repo, ref)
+        before = refs.current(self._repo, ref)
         plans = plan(self._repo, image.manifest, image.config)
         if before_layers is not None and any(each.mode is Mode.WHOLE for each in plans):
             before_layers()
@@ -200,7 +243,7 @@ class _Pull:
                 assert commit is not None
                 reports.append(LayerReport(replace(each, commit=commit)))
                 name = layer_ref(each.layer.digest)
-                if refs.resolve(self._repo, name) != commit:
+                if refs.current(self._repo, name) != commit:
                     transaction.set_ref(name, commit)
             transaction.publish()
         return reports
@@ -211,7 +254,7 @@ class _Pull:
         with ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="layer") as pool:
             futures: dict[Future[LayerReport], LayerPlan] = {}
             try:
-                futures = {pool.submit(self._import_layer, each): each for each in order}
+                futures = {pool.submit(self.import_layer, each): each for each in order}
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in finished:
                     done[futures[future].diff_id] = future.result()
@@ -223,7 +266,8 @@ class _Pull:
                 raise
         return done
 
-    def _import_layer(self, wanted: LayerPlan) -> LayerReport:
+    def import_layer(self, wanted: LayerPlan) -> LayerReport:
+        """Bring one layer in, verified to its end unless only some of its objects are wanted."""
         meter = Meter(self._source.meter)
         while True:
             try:
@@ -251,7 +295,7 @@ class _Pull:
             replace(wanted, commit=commit), meter.received_bytes, meter.requests, unpacked
         )
 
-    def _import_blob(self, wanted: LayerPlan, meter: Meter) -> tuple[str, Stats, int]:
+    def _import_blob(self, wanted: LayerPlan, meter: Meter) -> tuple[str | None, Stats, int]:
         """Import a layer; return its commit, what was stored, and the size of its tar stream."""
         count = _Count()
         blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
@@ -259,7 +303,15 @@ class _Pull:
             Transaction(self._repo) as transaction,
             ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id)) as chunks,
         ):
-            imported = ingest(count.through(chunks), transaction)
+            only = wanted.only
+            imported = ingest(
+                count.through(chunks),
+                transaction,
+                (lambda: transaction.holds(only)) if only else None,
+            )
+            if imported is None:
+                transaction.keep_only(only)
+                return wanted.commit, transaction.publish(), count.bytes
             # The stream has ended and raised nothing: all of it is what it should be.
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
@@ -281,30 +333,13 @@ class _Pull:
         self, image: Resolved, ref: str, layers: list[LayerReport]
     ) -> tuple[str, list[layer.Dropped]]:
         self._progress.stage(Stage.MERGING)
+        commits = []
+        for each in layers:
+            assert each.plan.commit is not None
+            commits.append(each.plan.commit)
         with Transaction(self._repo) as transaction:
-            # The implied directory's metadata is in the store with the first layer, if any is.
-            merge = Merge(self._repo, transaction.write_dirmeta(IMPLIED_META))
-            dropped: list[layer.Dropped] = []
-            for each in layers:
-                assert each.plan.commit is not None
-                loaded = layer.load(self._repo, each.plan.commit)
-                dropped += loaded.dropped
-                merge.apply(loaded)
-            dropped += merge.finish()
-            commit = transaction.write_commit(
-                Commit(
-                    tree=merge.tree.write(transaction),
-                    meta=merge.tree.meta,
-                    metadata={
-                        images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
-                        # As they came, so that their digests can be checked at any time.
-                        images.MANIFEST_KEY: image.manifest.raw.decode(),
-                        images.CONFIG_KEY: image.config.raw.decode(),
-                        layer.IMPORTER_KEY: layer.IMPORTER,
-                    },
-                    timestamp=_timestamp(image),
-                )
-            )
+            merged, dropped = merge_layers(self._repo, transaction, image, commits)
+            commit = transaction.write_commit(merged)
             transaction.set_ref(ref, commit)
             transaction.publish()
         return commit, dropped

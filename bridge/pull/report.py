@@ -6,10 +6,12 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.limits import HISTORY_READ_MAX, SPACE_TIGHT
+from bridge.oci import strict_json
 from bridge.ostree import durable
 from bridge.ostree.repository import EXTENSION, Repository
 from bridge.ostree.transaction import Stats
@@ -174,35 +176,42 @@ class TransferReport:
 
 
 def recorded_sizes(repo: Repository) -> dict[str, int]:
-    """Return the unpacked sizes of layers that the history tells of, by DiffID."""
-    try:
-        fd = durable.open_directory(EXTENSION, repo.fd)
-        try:
-            data = _read_tail(HISTORY, fd)
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
-        return {}
+    """Return the unpacked sizes of layers that the newest part of the history tells, by DiffID."""
     found: dict[str, int] = {}
-    for line in data.splitlines():
+    for document in read_history(repo, HISTORY_READ_MAX):
         try:
-            for layer in json.loads(line)["layers"]:
+            for layer in document["layers"]:
                 size = layer.get("unpackedBytes")
                 if type(size) is int and size >= 0:
                     found[str(layer["diffId"])] = size
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            continue  # the first line is a part of one; and it is only a file
+        except (LookupError, TypeError, AttributeError):
+            continue
     return found
 
 
-def _read_tail(name: str, dir_fd: int) -> bytes:
+def read_history(repo: Repository, last: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the documents of `history.jsonl`, oldest first: all, or those in its `last` bytes.
+
+    What is no document is passed over: a line that was cut off, say. It is only a file.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with open(os.open(name, flags, dir_fd=dir_fd), "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        fd = os.open(f"{EXTENSION}/{HISTORY}", flags, dir_fd=repo.fd)
+    except OSError:
+        return
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            return b""
-        file.seek(max(0, status.st_size - HISTORY_READ_MAX))
-        return file.read(HISTORY_READ_MAX)
+            return
+        if last is not None:
+            file.seek(max(0, status.st_size - last))
+        for line in file:
+            try:
+                document = strict_json.parse(line)
+            except ValueError:
+                continue
+            if isinstance(document, dict):
+                yield document
 
 
 def append_history(repo: Repository, command: str, report: TransferReport) -> None:

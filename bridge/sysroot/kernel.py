@@ -101,6 +101,13 @@ def shortage(kernel: Kernel, tree_fd: int, boot_fd: int, stateroot: str) -> int:
         return _shortage(source, boot_fd, missing)
 
 
+def damaged(kernel: Kernel, tree_fd: int, boot_fd: int, stateroot: str) -> list[str]:
+    """Return the names of the kernel's files that are not in /boot as they are in the tree."""
+    with files.directory(tree_fd, f"{_MODULES}/{kernel.version}") as source:
+        found = _missing(kernel, source, boot_fd, kernel.directory(stateroot), True)
+    return [each.name for each in found]
+
+
 def size_in_boot(boot_fd: int, directory: str) -> int:
     """Return the bytes that a kernel's directory in /boot occupies; 0 when it is not there."""
     try:

@@ -164,10 +164,21 @@ class Sysroot:
         """Read the boot entries and what they point at.
 
         An entry or origin that cannot be read costs that one only. Raises `BridgeError` when the
-        sysroot as a whole makes no sense.
+        sysroot as a whole makes no sense. Without the lock this is an order that was live, too:
+        where another one was made live meanwhile, it is read anew.
         """
         with files.doing(f"reading the deployments of {self.path}"):
+            for _ in range(limits.REREADS_MAX):
+                before = self._live()
+                with contextlib.suppress(BridgeError, OSError):
+                    state = self._load()
+                    if self._live() == before:
+                        return state
             return self._load()
+
+    def _live(self) -> tuple[int, int]:
+        bootversion = self._bootversion()
+        return bootversion, self.subbootversion(bootversion)
 
     def _load(self) -> State:
         bootversion = self._bootversion()

@@ -50,6 +50,11 @@ class Check:
 def tracked(sysroot: Sysroot) -> ImageReference:
     """Return the image that the current deployment follows; `NotFound` if it follows none."""
     current = sysroot.load().current
+    if current is not None and current.problem:
+        raise BridgeError(
+            f"it is not known which image deployment {current.name} follows: {current.problem}; "
+            "use: bootc-py switch IMAGE"
+        )
     if current is None or current.image_reference is None:
         raise NotFound(f"{sysroot.path} has no deployment of an image; use: bootc-py switch IMAGE")
     return parse_origin(current.image_reference)
@@ -67,9 +72,10 @@ def switch(
 
     An empty directory is made a sysroot first. Where that image is what boots next already,
     nothing is deployed. Images that no deployment needs any more are dropped, unless `retain`.
+    The sysroot's lock is held from beginning to end: what was pulled is what is deployed.
     """
     progress = progress or Progress()
-    with initialise(path) as sysroot:
+    with initialise(path) as sysroot, sysroot.locked():
         return _update(sysroot, reference, network, progress, retain=retain)
 
 
@@ -78,7 +84,7 @@ def upgrade(
 ) -> TransferReport:
     """Bring the newest state of the tracked image to the next boot of the sysroot at `path`."""
     progress = progress or Progress()
-    with Sysroot.open(path, writable=True) as sysroot:
+    with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
         return _update(sysroot, tracked(sysroot), network, progress, retain=False)
 
 

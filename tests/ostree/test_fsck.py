@@ -11,6 +11,7 @@ import pytest
 from bridge.ostree import objects, refs, variant
 from bridge.ostree.fsck import Fault, fsck
 from bridge.ostree.objects import ObjectType
+from bridge.ostree.prune import prune
 from bridge.ostree.repository import Repository
 
 from .conftest import ITEMS, store_all
@@ -34,6 +35,11 @@ def lengthen(path: Path) -> None:
 def replace_by_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
+
+
+def replace_by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def replace_by_link(path: Path) -> None:
@@ -80,6 +86,7 @@ CONTENT_DAMAGE: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (truncate, ("bare", "bare-user", "archive")),
     (lengthen, ("bare", "bare-user")),
     (replace_by_directory, ("bare", "bare-user", "archive")),
+    (replace_by_fifo, ("bare", "bare-user", "archive")),
     (replace_by_link, ("bare", "bare-user", "archive")),
     # These are part of an object only where the mode keeps them so.
     (lambda path: path.chmod(0o600), ("bare",)),
@@ -93,7 +100,7 @@ CONTENT_DAMAGE: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
 @pytest.mark.parametrize(
     ("damage", "found_in"),
     CONTENT_DAMAGE,
-    ids=["flip", "truncate", "lengthen", "directory", "link", "chmod", "chown", "new xattr",
+    ids=["flip", "truncate", "lengthen", "directory", "fifo", "link", "chmod", "chown", "new xattr",
          "no xattr", "other xattr"],
 )  # fmt: skip
 def test_damaged_content_is_named(
@@ -129,7 +136,9 @@ def test_a_changed_link_is_named(repo: Repository) -> None:
 
 
 @pytest.mark.parametrize("kind", [ObjectType.COMMIT, ObjectType.DIRTREE, ObjectType.DIRMETA])
-@pytest.mark.parametrize("damage", [flip, truncate, lengthen, Path.unlink, replace_by_directory])
+@pytest.mark.parametrize(
+    "damage", [flip, truncate, lengthen, Path.unlink, replace_by_directory, replace_by_fifo]
+)
 def test_damaged_metadata_is_named(
     repo: Repository, kind: ObjectType, damage: Callable[[Path], None]
 ) -> None:
@@ -177,3 +186,49 @@ def test_all_damage_is_named_at_once(repo: Repository) -> None:
     assert {each.checksum for each in fsck(repo).faults} == {
         file_checksum(name) for name in ("plain", "setuid", "readonly")
     }
+
+
+def test_a_ref_that_holds_no_checksum_is_named(repo: Repository) -> None:
+    store_all(repo)
+    for name, content in (("empty", b""), ("binary", b"\0\xff"), ("text", b"master\n")):
+        (Path(repo.path) / "refs/heads" / name).write_bytes(content)
+    os.mkfifo(Path(repo.path) / "refs/heads/fifo")
+    result = fsck(repo)
+    assert result.faults == ()
+    assert result.refs == 5
+    names = {f"refs/heads/{name}" for name in ("empty", "binary", "text", "fifo")}
+    assert set(result.broken_refs) == names
+    assert all(name in reason for name, reason in result.broken_refs.items())
+
+
+def test_a_commit_that_no_ref_names_needs_its_objects(repo: Repository) -> None:
+    commit = store_all(repo)
+    refs.delete(repo, "test/all")
+    assert fsck(repo).faults == ()
+    missing = file_checksum("plain")
+    (Path(repo.path) / repo.object_path(missing, ObjectType.FILE)).unlink()
+    assert only_fault(repo, missing, ObjectType.FILE).reason == "missing"
+    mark = Path(repo.path) / f"state/{commit}.commitpartial"
+    mark.write_bytes(b"")
+    assert fsck(repo).faults == (), "it is partial: never all of it was wanted"
+    mark.write_bytes(b"f")
+    assert only_fault(repo, missing, ObjectType.FILE).reason == "missing"
+
+
+def test_what_comes_and_goes_meanwhile_is_no_fault(repo: Repository) -> None:
+    """A prune takes objects that were listed; a writer adds a commit that was not."""
+    store_all(repo)
+    done: list[int] = []
+
+    def meddle(size: int) -> None:
+        done.append(size)
+        if len(done) == 1:
+            refs.delete(repo, "test/all")
+            prune(repo)
+            store_all(repo, "test/other")
+            refs.delete(repo, "test/other")
+            prune(repo)
+
+    result = fsck(repo, meddle)
+    assert (result.faults, result.broken_refs) == ((), {})
+    assert len(done) == result.objects > 0

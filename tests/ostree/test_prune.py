@@ -136,3 +136,19 @@ def test_abandoned_staging_goes(repo: Repository) -> None:
     (left / "stream-1").write_bytes(b"half")
     prune(repo)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "no heads", "heads a file"])
+def test_nothing_goes_while_refs_do_not_say_what_they_keep(repo: Repository, damage: str) -> None:
+    store_all(repo)
+    heads = Path(repo.path) / "refs/heads"
+    if damage in ("empty", "garbage"):
+        (heads / "test/all").write_text("" if damage == "empty" else "garbage\n")
+    else:
+        heads.rename(heads.with_name("elsewhere"))
+        if damage == "heads a file":
+            heads.write_text("")
+    before = objects_below(repo)
+    with pytest.raises(DamagedRepository):
+        prune(repo)
+    assert objects_below(repo) == before

@@ -704,14 +704,15 @@ def test_stored_images_are_listed_found_and_removed(repo: Repository, tmp_path: 
     path = write_layout(tmp_path / "oci", made)
     for tag in made:
         pull(repo, reference(path, tag))
-    found = images.listing(repo)
+    found, damaged = images.listing(repo)
     assert [each.reference for each in found] == [f"oci:{path}:v1", f"oci:{path}:v2"]
+    assert damaged == []
     assert [each.manifest_digest for each in found] == [each.digest for each in made.values()]
     assert [each.version for each in found] == ["1.2", None]
     one = images.find(repo, reference(path, "v1"))
     assert one.manifest.raw == made["v1"].manifest and one == found[0]
     images.remove(repo, reference(path, "v1"))
-    assert [each.reference for each in images.listing(repo)] == [f"oci:{path}:v2"]
+    assert [each.reference for each in images.listing(repo)[0]] == [f"oci:{path}:v2"]
     for call in (images.find, images.remove):
         with pytest.raises(NotFound, match="`image list` shows"):
             call(repo, reference(path, "v1"))
@@ -750,7 +751,7 @@ def test_prune_drops_unfinished_downloads(repo: Repository, tmp_path: Path) -> N
     (left / "sha256-00").write_bytes(b"half")
     images.prune(repo)
     assert not left.exists()
-    assert images.listing(repo)
+    assert images.listing(repo)[0]
 
 
 def test_prune_stops_at_an_image_whose_layers_are_unknown(repo: Repository, tmp_path: Path) -> None:
@@ -761,7 +762,9 @@ def test_prune_stops_at_an_image_whose_layers_are_unknown(repo: Repository, tmp_
         transaction.set_ref(f"{IMAGES}unknown", bare)
         transaction.publish()
     before = everything(repo)[:2]
-    assert [each.checksum for each in images.listing(repo)] == [report.commit]
+    found, damaged = images.listing(repo)
+    assert [each.checksum for each in found] == [report.commit]
+    assert [each.checksum for each in damaged] == [bare]
     with pytest.raises(DamagedRepository, match="is not an image's"):
         images.prune(repo)
     assert everything(repo)[:2] == before

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.sysroot.rollback import rollback_deployment
-from bridge.sysroot.sysroot import Sysroot, check_stateroot
+from bridge.sysroot.sysroot import State, Sysroot, check_stateroot
 
 from .conftest import BOOTCSUM, Fake
 
@@ -134,3 +134,36 @@ def test_names_that_no_stateroot_can_have(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name"):
         check_stateroot(name)
     assert check_stateroot("fedora-coreos_1.x") == "fedora-coreos_1.x"
+
+
+def test_an_order_that_is_replaced_while_it_is_read(
+    fake: Fake, sysroot: Sysroot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader takes no lock: what it read may be gone before it is done."""
+    fake.entry(A, 2)
+    fake.entry(B, 1)
+    boot, links = fake.path / "boot", fake.path / "ostree"
+    load = Sysroot._load
+    reads = 0
+
+    def replaced(self: Sysroot) -> State:
+        nonlocal reads
+        reads += 1
+        if reads == 1:
+            # The way of a writer: everything new beside the old, one rename, the old removed.
+            (links / "boot.1.1").rename(links / "boot.0.1")
+            (links / "boot.0").symlink_to("boot.0.1")
+            (boot / "loader.1").rename(boot / "loader.0")
+            for entry in (boot / "loader.0/entries").iterdir():
+                entry.write_text(entry.read_text().replace("/boot.1/", "/boot.0/"))
+            (boot / "loader").unlink()
+            (boot / "loader").symlink_to("loader.0")
+            (links / "boot.1").unlink()
+            return State(1, 1, ())
+        return load(self)
+
+    monkeypatch.setattr(Sysroot, "_load", replaced)
+    state = sysroot.load()
+    assert (state.bootversion, state.subbootversion, state.problems) == (0, 1, ())
+    assert [each.checksum for each in state.deployments] == [A, B]
+    assert reads == 2

@@ -1,0 +1,390 @@
+"""Repair: what is damaged or missing in the store is had again from where its images came from.
+
+A layer is ingested once more, by the one way in, into a repository that takes the damaged objects
+for not being there; so just these are written, and renamed over the bad ones. Objects are known
+by what they hash to: whatever a source sends, nothing but the very same object comes in. Images
+are merged again from their layers, which gives the very same commit, without any network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+from bridge.errors import BridgeError, Busy, DamagedRepository, NetworkError, NoSpace, NotAuthorised
+from bridge.oci.digest import Digest
+from bridge.oci.model import Descriptor
+from bridge.oci.reference import ImageReference
+from bridge.ostree import durable, fsck, lock, objects, refs
+from bridge.ostree.fsck import Fault
+from bridge.ostree.objects import ObjectType
+from bridge.ostree.reachable import Needs, reachable
+from bridge.ostree.repository import Repository
+from bridge.ostree.staging import remove_abandoned
+from bridge.ostree.transaction import Transaction
+from bridge.pull.cover import cheapest
+from bridge.pull.layer import by_diff_id
+from bridge.pull.plan import LayerPlan, Mode
+from bridge.pull.progress import Progress, Stage
+from bridge.pull.pull import import_layer, merge_layers, resolve
+from bridge.pull.refnames import layer_ref
+from bridge.pull.report import LayerReport
+from bridge.pull.restore_refs import (
+    KnownImage,
+    Origins,
+    known_images,
+    remove_broken_layer_refs,
+    restore_refs,
+)
+from bridge.pull.source import Source, open_source
+from bridge.registry.options import NetworkOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a repair did, what it could not do, and what that took. Sizes are bytes."""
+
+    repaired: tuple[Fault, ...]
+    unrepaired: tuple[Fault, ...]
+    refs: tuple[str, ...]
+    """Refs that were written again, or removed for nothing needs them; by full name."""
+    broken_refs: Mapping[str, str]
+    """Refs that still hold no checksum, with what is wrong."""
+    layers: tuple[LayerReport, ...]
+    received_bytes: int
+    requests: int
+    problems: tuple[str, ...]
+    """Why something could not be had, one line each."""
+
+
+def repair(
+    repo: Repository,
+    faults: Iterable[Fault],
+    *,
+    origins: Origins = (),
+    network: NetworkOptions | None = None,
+    progress: Progress | None = None,
+    only: Iterable[ImageReference] = (),
+) -> Repair:
+    """Heal the repository of `faults`, which `fsck` found, and write missing refs again.
+
+    `origins` are the deployed commits with the images that they were made from. With `only` no
+    other images are looked after. Raises `Busy` and `NoSpace`; a source that fails is told in the
+    result, and the rest is repaired.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(lock.writing(repo))
+        stack.callback(repo.damaged.clear)
+        remove_abandoned(repo.fd)
+        run = _Repair(repo, network or NetworkOptions(), progress or Progress(), stack)
+        return run.run({each.checksum: each.kind for each in faults}, origins, set(only))
+
+
+@dataclass(slots=True)
+class _Layer:
+    """A layer of one or more images: its blobs (it may be there in several compressions), and
+    where each can be had."""
+
+    diff_id: Digest
+    places: list[tuple[Descriptor, ImageReference]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    """The refs that it is to have."""
+    images: list[KnownImage] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return min((each.size for each, _ in self.places), default=0)
+
+
+class _Repair:
+    def __init__(
+        self, repo: Repository, network: NetworkOptions, progress: Progress, stack: ExitStack
+    ) -> None:
+        self._repo = repo
+        self._network = network
+        self._progress = progress
+        self._stack = stack
+        self._suspects: dict[str, ObjectType] = {}
+        self._faults: dict[str, Fault] = {}
+        self._images: list[KnownImage] = []
+        self._sources: dict[ImageReference, Source] = {}
+        self._dead: set[ImageReference] = set()
+        self._tried: set[tuple[str, Mode]] = set()
+        self._merged: set[str] = set()
+        self._needs = Needs(repo)
+        self._layers: list[LayerReport] = []
+        self._refs: list[str] = []
+        self._problems: list[str] = []
+
+    def run(
+        self, suspects: dict[str, ObjectType], origins: Origins, only: set[ImageReference]
+    ) -> Repair:
+        repo = self._repo
+        self._suspects = suspects
+        self._look()
+        found = dict(self._faults)
+        there = {checksum for checksum, _ in repo.objects()}
+        self._make_way()
+        self._refs = restore_refs(repo, origins)
+        self._images = [
+            each
+            for each in known_images(repo, origins)
+            if not only or not only.isdisjoint(each.references)
+        ]
+        self._progress.stage(Stage.PULLING)
+        self._find_lost_images()
+        while self._fetch_layers() or self._merge_images():
+            self._look()
+            found = self._faults | found
+        needed = {name for each in self._known_layers() for name in each.names}
+        if not only:
+            self._refs += remove_broken_layer_refs(repo, needed)
+            self._drop_unreferenced({commit for commit, _ in origins})
+        self._look()
+        # Below what was lost more was missing than anybody could tell.
+        for checksum, kind in repo.objects():
+            if checksum not in there:
+                found.setdefault(checksum, Fault(checksum, kind, "missing"))
+        left = list(self._faults.values())
+        if only:
+            mine, _ = self._damage_below(*(each.commit for each in self._images))
+            left = [each for each in left if each.checksum in mine]
+        meters = [each.meter for each in self._sources.values()]
+        return Repair(
+            repaired=tuple(each for key, each in found.items() if key not in self._faults),
+            unrepaired=tuple(left),
+            refs=tuple(self._refs),
+            broken_refs=refs.broken(repo),
+            layers=tuple(self._layers),
+            received_bytes=sum(each.received_bytes for each in meters),
+            requests=sum(each.requests for each in meters),
+            problems=tuple(dict.fromkeys(self._problems)),
+        )
+
+    # -- what is wrong ---------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See which of the faults are still there, and what is missing below what was healed."""
+        repo = self._repo
+        checked = [fsck.check(repo, checksum, kind) for checksum, kind in self._suspects.items()]
+        there = [each for each in checked if each is not None]
+        lost = fsck.missing(repo, lambda commits: self._needs.of(commits)[0])
+        self._faults = {each.checksum: each for each in (*there, *lost)}
+        self._suspects |= {each.checksum: each.kind for each in self._faults.values()}
+        repo.damaged.clear()
+        repo.damaged.update(self._faults)
+
+    def _damage_below(self, *commits: str) -> tuple[set[str], bool]:
+        """Return the damaged objects among those of the commits, and whether there may be more,
+        because one of them says what others there are."""
+        found, whole = self._needs.of(commits)
+        return set().union(*found.values()) & self._faults.keys(), not whole
+
+    def _make_way(self) -> None:
+        """Remove what lies in an object's place and is a directory: nothing can replace it."""
+        for each in self._faults.values():
+            path = self._repo.object_path(each.checksum, each.kind)
+            try:
+                fd = durable.open_directory(path, self._repo.fd)
+            except OSError:
+                continue
+            os.close(fd)
+            durable.remove_tree(path, self._repo.fd)
+
+    # -- layers ----------------------------------------------------------------------------
+
+    def _known_layers(self) -> list[_Layer]:
+        found: dict[str, _Layer] = {}
+        for image in self._images:
+            if image.resolved is None:
+                continue
+            pairs = zip(
+                image.resolved.manifest.layers, image.resolved.config.diff_ids, strict=False
+            )
+            for descriptor, diff_id in pairs:
+                each = found.setdefault(diff_id, _Layer(diff_id))
+                each.names.add(layer_ref(descriptor.digest))
+                each.images.append(image)
+                each.places += [(descriptor, reference) for reference in image.references]
+        return list(found.values())
+
+    def _stored_layers(self) -> dict[str, str]:
+        there = self._repo.objects()
+        return by_diff_id(
+            self._repo, [checksum for checksum, kind in there if kind is ObjectType.COMMIT]
+        )
+
+    def _fetch_layers(self) -> bool:
+        """Have layers again: whole ones first, whose trees then say what else is damaged.
+
+        Returns whether anything was tried; each way to have a layer is tried once.
+        """
+        stored = self._stored_layers()
+        layers = {each.diff_id: each for each in self._known_layers() if each.places}
+        whole: list[_Layer] = []
+        parts: dict[Digest, set[str]] = {}
+        for diff_id, each in layers.items():
+            commit = stored.get(diff_id)
+            damaged, more = self._damage_below(commit) if commit else (set[str](), True)
+            if commit:
+                self._name(each, commit)
+            if more and (commit or self._is_wanted_whole(each)):
+                whole.append(each)
+            elif damaged:
+                parts[diff_id] = damaged
+        untried = [each for each in whole if (each.diff_id, Mode.WHOLE) not in self._tried]
+        for each in untried:
+            self._fetch(each, Mode.WHOLE, None, frozenset())
+        if untried:
+            return True
+        parts = {key: parts[key] for key in parts if (key, Mode.PARTIAL) not in self._tried}
+        for diff_id, only in cheapest(parts, {key: layers[key].size for key in parts}).items():
+            self._fetch(layers[diff_id], Mode.PARTIAL, stored[diff_id], frozenset(only))
+        return bool(parts)
+
+    def _is_wanted_whole(self, each: _Layer) -> bool:
+        """Tell whether a layer has to be had that the store has no commit of ours for."""
+        for name in each.names:
+            # Another program's commit will do while it is whole.
+            commit = refs.current(self._repo, name)
+            if commit is None or any(self._damage_below(commit)):
+                return True
+        return any(self._is_broken(image) for image in each.images)
+
+    def _name(self, each: _Layer, commit: str) -> None:
+        for name in sorted(each.names):
+            if refs.current(self._repo, name) is None:
+                refs.write(self._repo, name, commit)
+                self._refs.append(f"{refs.HEADS}/{name}")
+
+    def _fetch(self, each: _Layer, mode: Mode, commit: str | None, only: frozenset[str]) -> None:
+        self._tried.add((each.diff_id, mode))
+        named = {name for name in each.names if refs.current(self._repo, name) is None}
+        for descriptor, reference in sorted(each.places, key=lambda place: place[0].size):
+            try:
+                plan = LayerPlan(descriptor, each.diff_id, mode, commit, only)
+                source = self._source(reference)
+                if source is None:
+                    continue
+                report = import_layer(self._repo, reference, source, plan, self._progress)
+            except (Busy, NoSpace):
+                raise
+            except BridgeError as error:
+                self._problems.append(str(error))
+                if isinstance(error, NetworkError | NotAuthorised):
+                    self._dead.add(reference)  # it would be no better with the next layer
+                continue
+            self._layers.append(report)
+            self._refs += sorted(
+                f"{refs.HEADS}/{name}" for name in named if refs.current(self._repo, name)
+            )
+            return
+
+    def _source(self, reference: ImageReference) -> Source | None:
+        if reference in self._dead:
+            return None
+        if reference not in self._sources:
+            try:
+                source = open_source(reference, self._network, self._repo, self._stack)
+            except BridgeError:
+                self._dead.add(reference)
+                raise
+            self._sources[reference] = source
+        return self._sources[reference]
+
+    # -- images ----------------------------------------------------------------------------
+
+    def _is_broken(self, image: KnownImage) -> bool:
+        """Tell whether some of an image's own metadata is damaged or missing."""
+        damaged, more = self._damage_below(image.commit)
+        return more or any(self._faults[each].kind is ObjectType.DIRMETA for each in damaged)
+
+    def _find_lost_images(self) -> None:
+        """Ask for the manifest and configuration of images whose commits are damaged."""
+        stored = self._stored_layers()
+        for image in self._images:
+            if image.resolved is not None or image.commit not in self._faults:
+                continue
+            for reference in image.references:
+                pinned = image.pinned(reference)
+                try:
+                    source = self._source(pinned)
+                    if source is None:
+                        continue
+                    found = resolve(source, None, self._repo)
+                except (Busy, NoSpace):
+                    raise
+                except BridgeError as error:
+                    self._problems.append(str(error))
+                    continue
+                # Of what a tag names now only an image whose layers are here can be the lost one.
+                if found.manifest.digest == image.digest or all(
+                    diff_id in stored or refs.current(self._repo, layer_ref(each.digest))
+                    for each, diff_id in zip(
+                        found.manifest.layers, found.config.diff_ids, strict=False
+                    )
+                ):
+                    image.resolved = found
+                    break
+
+    def _merge_images(self) -> bool:
+        """Merge images again of which some metadata is damaged; return whether one was."""
+        stored = self._stored_layers()
+        done = False
+        for image in self._images:
+            found = image.resolved
+            if found is None or image.commit in self._merged or not self._is_broken(image):
+                continue
+            layers = [stored.get(each) for each in found.config.diff_ids]
+            commits = [each for each in layers if each is not None]
+            if len(commits) != len(layers):
+                continue
+            self._merged.add(image.commit)
+            try:
+                with Transaction(self._repo) as transaction:
+                    commit, _dropped = merge_layers(self._repo, transaction, found, commits)
+                    if image.commit != objects.commit_checksum(commit):
+                        self._check_is_alike(image, commit)
+                    else:
+                        transaction.write_commit(commit)
+                    transaction.publish()
+            except DamagedRepository as error:
+                self._problems.append(str(error))
+                continue
+            done = True
+        return done
+
+    def _check_is_alike(self, image: KnownImage, merged: objects.Commit) -> None:
+        """Another program's commit of the same tree is healed by it, another tree is not."""
+        if image.commit in self._faults:
+            raise DamagedRepository(
+                f"commit {image.commit} cannot be made again: its reference names another image "
+                "now, or another program made it; deploy what it names with `upgrade` or `switch`"
+            )
+        stored = self._repo.read_commit(image.commit)
+        if (stored.tree, stored.meta) != (merged.tree, merged.meta):
+            raise DamagedRepository(
+                f"commit {image.commit} is another program's, and its tree is not ours"
+            )
+
+    # -- what nobody wants -----------------------------------------------------------------
+
+    def _drop_unreferenced(self, deployed: set[str]) -> None:
+        """Remove damaged objects that no ref leads to, and commits that lack some.
+
+        A pull would take them for good ones. Nothing goes while it is not known what is needed.
+        """
+        repo = self._repo
+        if not self._faults:
+            return
+        with suppress(Busy, DamagedRepository), lock.held(repo.fd, ".lock", repo.path):
+            keep = reachable(repo, deployed | set(refs.roots(repo).values()))
+            there = list(repo.objects())
+            for checksum, kind in there:
+                lost = checksum in self._faults
+                if kind is ObjectType.COMMIT and not fsck.is_partial(repo, checksum):
+                    lost = lost or any(self._damage_below(checksum))
+                if lost and checksum not in keep[kind]:
+                    os.unlink(repo.object_path(checksum, kind), dir_fd=repo.fd)
