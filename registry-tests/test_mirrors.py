@@ -273,9 +273,6 @@ def test_blocked(bench: Bench, prefix: str) -> None:
         location = "{bench.primary.host}{NAME.removeprefix("image.example") * (prefix == NAME)}"
         insecure = true
         blocked = true
-        [[registry.mirror]]
-        location = "{bench.mirror.host}"
-        insecure = true
         """
     )
     line = bench.refused(6)
@@ -285,10 +282,19 @@ def test_blocked(bench: Bench, prefix: str) -> None:
     assert bench.requests() == (0, 0)
 
 
+def test_a_blocked_place_is_not_asked_for_what_its_mirror_has(bench: Bench) -> None:
+    bench.configure(registry="blocked = true")
+    bench.refused(4, f"{NAME}-missing")
+    assert bench.requests() == (1, 0)
+    bench.begin_anew()
+    bench.pull(NAME)
+    assert bench.requests()[1] == 0
+
+
 def test_a_blocked_image_is_not_switched_to_nor_upgraded(bench: Bench) -> None:
     sysroot = ("--sysroot", bench.home / "sysroot")
     assert bootc_py("switch", NAME, *sysroot, env=bench.env).code == 0
-    bench.configure(registry="blocked = true")
+    bench.write('[[registry]]\nlocation = "image.example"\nblocked = true')
     before = bench.requests()
     for command in (("upgrade",), ("upgrade", "--check"), ("switch", NAME)):
         failed = bootc_py(*command, *sysroot, env=bench.env)
@@ -614,6 +620,11 @@ def _blocked(bench: Bench) -> str:
     return f"{bench.primary.host}/a/b:v1"
 
 
+def _blocked_but_mirrored(bench: Bench) -> str:
+    bench.configure(registry="blocked = true")
+    return NAME
+
+
 CASES: list[Callable[[Bench], str]] = [
     _plain,
     _by_digest,
@@ -624,6 +635,7 @@ CASES: list[Callable[[Bench], str]] = [
     _wildcard,
     _secure_mirror,
     _blocked,
+    _blocked_but_mirrored,
 ]
 
 

@@ -52,21 +52,30 @@ def endpoint(ref: RegistryReference, insecure: bool = False, named: bool = True)
 def endpoints(
     ref: RegistryReference, conf: RegistriesConf, tls_verify: bool | None = None
 ) -> tuple[Endpoint, ...]:
-    """Return where `ref` is asked for, in order, the last being the place that it stands for.
+    """Return where `ref` is asked for, in order: mirrors, and last the place that it stands for.
 
-    `tls_verify`, unless None, overrides what `conf` says of each. Raises `Blocked`, and
-    `UsageError` when a location does not make a reference.
+    A place that is blocked is not among them: with mirrors that others keep, an image is had from
+    these alone, as with containers/image (and as OpenShift writes it, NeverContactSource).
+    `tls_verify`, unless None, overrides what `conf` says of each. Raises `Blocked` when nothing is
+    left, and `UsageError` when a location does not make a reference.
     """
     asked = replace(ref, tag=None) if ref.digest else ref
-    table = _allowed(asked, conf)
+    table = conf.find(str(asked))
     if table is None:
         return (endpoint(ref, tls_verify is False),)
     mirrors = [
         _at(each, table, asked, tls_verify) for each in table.mirrors if each.pull_from.accepts(ref)
     ]
-    primary = _at(table.primary, table, asked, tls_verify)
-    _allowed(primary, conf)
-    return (*(each for each in mirrors if not _is_blocked(each, conf)), primary)
+    left = tuple(each for each in mirrors if not _is_blocked(each, conf))
+    try:
+        _allowed(asked, conf)
+        primary = _at(table.primary, table, asked, tls_verify)
+        _allowed(primary, conf)
+    except Blocked:
+        if left:
+            return left
+        raise
+    return (*left, primary)
 
 
 def only_endpoint(

@@ -67,8 +67,24 @@ CONF = parse(
     [[registry]]
     location = "blocked.io"
     blocked = true
+    [[registry]]
+    location = "never.io"
+    blocked = true
     [[registry.mirror]]
     location = "m1.io"
+    [[registry.mirror]]
+    location = "blocked.io"
+    [[registry.mirror]]
+    location = "m2.io/never"
+    pull-from-mirror = "digest-only"
+    [[registry]]
+    location = "nowhere.io"
+    blocked = true
+    [[registry.mirror]]
+    location = "blocked.io"
+    [[registry.mirror]]
+    location = "m2.io"
+    pull-from-mirror = "digest-only"
     [[registry]]
     location = "plain.io/bad"
     blocked = true
@@ -161,12 +177,26 @@ def test_the_command_line_wins(name: str) -> None:
         ("plain.io/bad:1", "'plain.io/bad'"),
         ("plain.io/x:bad", "'plain.io/x:bad'"),
         ("into.io/y:1", "'blocked.io'"),
+        ("nowhere.io/y:1", "'nowhere.io'"),
     ],
 )
 def test_blocked(name: str, table: str) -> None:
     with pytest.raises(Blocked, match=rf"{table} is forbidden.*x\.conf") as caught:
         endpoints(parse_registry_reference(name), CONF)
     assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("never.io/x:1", ["m1.io/x:1"]),
+        (f"never.io/x@{DIGEST}", [f"m1.io/x@{DIGEST}", f"m2.io/never/x@{DIGEST}"]),
+        (f"nowhere.io/x@{DIGEST}", [f"m2.io/x@{DIGEST}"]),
+    ],
+)
+def test_what_is_blocked_is_had_from_its_mirrors_alone(name: str, places: list[str]) -> None:
+    found = endpoints(parse_registry_reference(name), CONF)
+    assert [str(each) for each in found] == places
 
 
 @pytest.mark.parametrize(
