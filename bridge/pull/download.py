@@ -15,6 +15,7 @@ from contextlib import closing
 
 from bridge.errors import BridgeError, NoSpace, is_full
 from bridge.limits import BLOB_BUFFER
+from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
 from bridge.oci.reference import RegistryReference
 from bridge.ostree import durable
@@ -36,6 +37,7 @@ class Downloads:
         self._fd = durable.make_directories(kept.DIRECTORY, repo.fd)
         self.space = repo.space
         self._running: list[_Download] = []
+        self._resumed: set[Digest] = set()
         self._stopped = False
 
     def __enter__(self) -> Downloads:
@@ -60,6 +62,8 @@ class Downloads:
             fd = os.open(kept.name(descriptor.digest), flags, 0o600, dir_fd=self._fd)
         download = _Download(self, descriptor, meter, fd)
         self._running.append(download)
+        if download.kept:
+            self._resumed.add(descriptor.digest)
         if self._stopped:
             download.stop()
         return download.follow()
@@ -73,6 +77,12 @@ class Downloads:
         except FileNotFoundError:
             return
         self.space.give_back(size, files=1)
+
+    def was_resumed(self, descriptor: Descriptor) -> bool:
+        """Tell, once, whether a part of the blob lay here before this process began."""
+        resumed = descriptor.digest in self._resumed
+        self._resumed.discard(descriptor.digest)
+        return resumed
 
     def fetch(self, download: _Download) -> None:
         """Write what is missing of a blob to its file, over as many connections as it takes."""
@@ -99,7 +109,7 @@ class _Download:
         self.meter = meter
         self.space = owner.space
         self.stopped = False
-        self.written = min(os.fstat(fd).st_size, descriptor.size)
+        self.kept = self.written = min(os.fstat(fd).st_size, descriptor.size)
         self._fd = fd
         self._users = 2
         self._joined = False

@@ -120,6 +120,10 @@ class _RegistrySource:
         self._downloads.forget(descriptor)
 
     def distrust(self, descriptor: Descriptor) -> bool:
+        # A file that grew without being synced may be anything after a power cut: once more,
+        # all of it, before a registry is blamed.
+        if self._downloads.was_resumed(descriptor):
+            return True
         return self._client.distrust(self._reference, descriptor.digest)
 
     def cancel(self) -> None:

@@ -122,6 +122,16 @@ def test_wrong_bytes_left_behind_do_not_pass(repo: Repository) -> None:
         b"".join(tar_stream(blobs.chunks(BLOB, Meter()), BLOB, BLOB.digest))
 
 
+@pytest.mark.parametrize("left", [0, 1, len(TAR), len(TAR) + 1])
+def test_what_lay_there_before_is_known_once(repo: Repository, left: int) -> None:
+    leave(repo, TAR[:left] + bytes(max(0, left - len(TAR))))
+    _, blobs = downloads(repo, whole)
+    with blobs:
+        assert not blobs.was_resumed(BLOB)
+        assert b"".join(blobs.chunks(BLOB, Meter())) == TAR
+        assert [blobs.was_resumed(BLOB), blobs.was_resumed(BLOB)] == [left > 0, False]
+
+
 def test_the_reader_follows_a_slow_writer(repo: Repository) -> None:
     sent: queue.Queue[bytes] = queue.Queue()
 
