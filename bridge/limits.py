@@ -28,9 +28,17 @@ ARCHIVE_MEMBERS_MAX = 100_000
 CONNECT_TIMEOUT = 30.0
 """A host that is there answers within a few round trips, three lost packets included."""
 IDLE_TIMEOUT = 30.0
-"""No byte for this long, in headers or in a body, is a stall: the request is given up."""
+"""No byte of a body for this long, or no end of the headers, is a stall: the request is given up.
+`--idle-timeout` changes it."""
 SLOWEST_BODY = 1 * KIB
 """A body that brings less than this in `IDLE_TIMEOUT` is as good as stalled."""
+IDLE_TIMEOUT_MAX = 3600
+HEADERS_MAX = 256 * KIB
+"""An answer's headers in bytes; `http.client` itself takes 100 of at most 64 KiB each."""
+FRAMING_MAX = 64 * KIB
+FRAMING_RATIO_MAX = 8
+"""The wire may carry so many bytes for each of a body, and FRAMING_MAX: chunks of a single byte,
+but no endless chunk extensions and trailers."""
 REDIRECTS_MAX = 10
 """What browsers and curl's users expect; a registry needs one or two."""
 RETRIES = 3
