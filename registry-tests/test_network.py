@@ -349,7 +349,7 @@ REFUSED = {
         )
         for by in (1, None)
         for how, framing in {
-            "and says so": bad.together(),
+            "and says so": bad.nothing,
             "in chunks": bad.chunked,
             "with no length": bad.until_close,
         }.items()
@@ -477,7 +477,7 @@ def refuse(bench: Bench, row: Refused, work: Path) -> None:
 
     if row.where == "manifest":
         return  # nothing was begun
-    bench.proxy.behave()
+    bench.proxy.forgive()
     pull(bench.name, repo)
     store.fsck(repo)
 

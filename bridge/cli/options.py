@@ -198,7 +198,7 @@ def _count(text: str) -> int:
 def _seconds(text: str) -> float:
     if not text.isdecimal() or not 1 <= int(text) <= limits.IDLE_TIMEOUT_MAX:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds from 1 to {limits.IDLE_TIMEOUT_MAX}"
+            f"{text!r} is no number of seconds from 1 to {limits.IDLE_TIMEOUT_MAX:g}"
         )
     return float(text)
 

@@ -8,12 +8,45 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from rig.answer import Action, Answer, Exchange, Fault, Item, hang_up, pause, reset, stall
+from rig.answer import (
+    Action,
+    Answer,
+    Connection,
+    Exchange,
+    Fault,
+    Item,
+    hang_up,
+    pause,
+    reset,
+    stall,
+)
 
 TICK = 0.02
 """Seconds between two bytes of what trickles."""
+
+
+def nothing(exchange: Exchange, answer: Answer) -> Answer:
+    """The answer goes through as it is."""
+    return answer
+
+
+class Gate:
+    """Where a body is held up: `reached` is set when it is there; it goes on after `open`."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def after(self, count: int) -> Fault:
+        """A body is held up after so many bytes."""
+        return then(count, self._hold)
+
+    def _hold(self, connection: Connection) -> None:
+        self.reached.set()
+        self.open.wait(60)
 
 
 def together(*faults: Fault) -> Fault:

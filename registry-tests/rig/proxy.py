@@ -78,8 +78,8 @@ class CountingProxy:
             for place, fault in enumerate(faults):
                 self._faults.append((part, fault, always and place == last))
 
-    def behave(self) -> None:
-        """Forgets the faults that are left."""
+    def forgive(self) -> None:
+        """Forgets the faults that have not happened yet."""
         with self._lock:
             self._faults.clear()
 

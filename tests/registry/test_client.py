@@ -260,7 +260,7 @@ def test_parts_are_no_range(server: Any, rig: Any) -> None:
     }
     server.on(blob_path(BLOB), server.Answer(206, BLOB[1000:], headers), server.Answer(200, BLOB))
     made = rig()
-    with made.client.open_blob(reference(server), descriptor(BLOB), start=1000) as stream:
+    with made.client.open_blob(endpoint(reference(server)), descriptor(BLOB), start=1000) as stream:
         assert (stream.start, b"".join(stream)) == (0, BLOB)
     assert made.meter.received_bytes == server.body_bytes  # what was thrown away, too
 
@@ -269,7 +269,7 @@ def test_a_refusal_is_a_refusal_without_a_range_too(server: Any, rig: Any) -> No
     server.on(blob_path(BLOB), server.Answer(403, b"no"))
     made = rig()
     with pytest.raises(NotAuthorised, match="403"):
-        made.client.open_blob(reference(server), descriptor(BLOB), start=1000)
+        made.client.open_blob(endpoint(reference(server)), descriptor(BLOB), start=1000)
     assert made.meter.requests == 2
 
 

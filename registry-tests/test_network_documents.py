@@ -49,7 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 @pytest.fixture
 def bench(served: Bench) -> Iterator[Bench]:
     yield served
-    served.proxy.behave()
+    served.proxy.forgive()
     served.proxy.reset()
 
 
