@@ -185,23 +185,3 @@ def test_killed_and_the_signed_url_has_run_out(bench: Bench) -> None:
     ]
     check_ranges([log[0], log[2]], bench.size)
     store.fsck(bench.repo)
-
-
-def test_what_was_kept_was_changed(bench: Bench) -> None:
-    """Bytes on disk are trusted no more than those from the network."""
-    bench.proxy.spoil(
-        bench.big, bench.killing(5_000_000, lambda: bench.kept(bench.big) == 5_000_000)
-    )
-    bench.pull_and_be_killed()
-    name = bench.big.replace(":", "-")
-    with (bench.repo / "extensions/bootc-py/downloads" / name).open("r+b") as file:
-        file.seek(4_000_000)
-        byte = file.read(1)
-        file.seek(4_000_000)
-        file.write(bytes([byte[0] ^ 1]))
-    from test_failures import fail
-
-    assert bench.big in fail(6, bench.name, "--repo", bench.repo, PLAIN_HTTP)
-    pull(bench.name, bench.repo)
-    assert [each.start for each in bench.proxy.asked(bench.big)] == [0, 5_000_000, 0]
-    store.fsck(bench.repo)

@@ -9,6 +9,10 @@ from bridge.errors import VerificationFailed
 from bridge.registry.message import parse_content_range
 from bridge.registry.transport import Interrupted, Response
 
+NO_RANGE = frozenset({206, 400, 403, 405, 416, 501})
+"""Answers to a request with Range that say nothing about the blob: one without it is worth a try.
+A 206 is among them, for when it is not `is_range`."""
+
 
 class BlobStream:
     """A blob's raw bytes from `start` on, in chunks of at most `limits.BLOB_BUFFER`.

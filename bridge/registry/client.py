@@ -28,7 +28,7 @@ from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import DOCKER_HUB, RegistryReference
 from bridge.registry.auth import Authenticator, describe
 from bridge.registry.authfile import CredentialStore
-from bridge.registry.blob import BlobStream, body_length, is_range
+from bridge.registry.blob import NO_RANGE, BlobStream, body_length, is_range
 from bridge.registry.conffiles import load_registries
 from bridge.registry.message import Request, origin
 from bridge.registry.meter import Meter
@@ -44,9 +44,6 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
-_NO_RANGE = frozenset({206, 400, 403, 405, 416, 501})
-"""Answers to a request with Range that say nothing about the blob: one without it is worth a try.
-A 206 is here because the right one was looked for before."""
 _NEXT = re.compile(r'<([^<>]*)>[ \t]*;[ \t]*rel="?next"?')
 """Without `<` in the address, so that a header full of them is not searched from each anew."""
 
@@ -161,7 +158,7 @@ class Client:
         reply = self._send("GET", ref, path, headers, None, meter, backoff)
         if start and reply.status == 206 and is_range(reply, start, size):
             return BlobStream(what, reply, start, size)
-        if start and reply.status in _NO_RANGE:  # it cannot: take the blob whole
+        if start and reply.status in NO_RANGE:  # it cannot: take the blob whole
             with suppress(Interrupted):
                 reply.read(limits.ERROR_BODY_MAX)
             return self.open_blob(ref, descriptor, 0, meter, backoff)
