@@ -28,9 +28,18 @@ ARCHIVE_MEMBERS_MAX = 100_000
 CONNECT_TIMEOUT = 30.0
 """A host that is there answers within a few round trips, three lost packets included."""
 IDLE_TIMEOUT = 30.0
-"""No byte for this long, in headers or in a body, is a stall: the request is given up."""
+"""No byte of a body for this long, or no end of the headers, is a stall: the request is given up.
+`--idle-timeout` changes it."""
+IDLE_TIMEOUT_MAX = 3600.0
+"""Nobody who asks for an hour means to be told of a stall at all."""
 SLOWEST_BODY = 1 * KIB
 """A body that brings less than this in `IDLE_TIMEOUT` is as good as stalled."""
+HEADERS_MAX = 256 * KIB
+"""An answer's headers in bytes; `http.client` itself takes 100 of at most 64 KiB each."""
+FRAMING_MAX = 64 * KIB
+"""What may frame any body, however small: chunk extensions and trailers may have no end."""
+FRAMING_RATIO_MAX = 8
+"""Bytes on the wire for each of a body beyond that: a chunk of a single byte has six."""
 REDIRECTS_MAX = 10
 """What browsers and curl's users expect; a registry needs one or two."""
 RETRIES = 3

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rig.command import PLAIN_HTTP, bootc_py, pull, report
 from rig.credentials import Credentials
-from rig.proxy import CountingProxy, Fault, run_proxy
+from rig.misbehaving import cut
+from rig.proxy import CountingProxy, run_proxy
 from rig.push import push
 from rig.registry import Registry, run_registry
 from rig.small import small
@@ -131,7 +132,7 @@ def test_bodies_that_break_off_count_as_far_as_they_came(tmp_path: Path) -> None
     image = small(tmp_path / "image")
     with run_bench("anonymous", tmp_path) as bench:
         bench.push(image)
-        bench.proxy.spoil(image.layers[1]["digest"], Fault(cut_after=1_200_000), Fault(cut_after=7))
+        bench.proxy.spoil(image.layers[1]["digest"], cut(1_200_000), cut(7))
         broken = pull(bench.image, tmp_path / "repo")
         log = [each for each in bench.proxy.log if image.layers[1]["digest"] in each.path]
         assert [each.body_bytes for each in log[:2]] == [1_200_000, 7]

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from rig import raw, store
 from rig.command import PLAIN_HTTP, Done, bootc_py, pull
+from rig.misbehaving import cut, flips
 from rig.ports import LOOPBACK, free_port
-from rig.proxy import CountingProxy, Fault, run_proxy
+from rig.proxy import CountingProxy, run_proxy
 from rig.push import push
 from rig.registry import Registry, run_registry
 from rig.small import INDEX, altered, other_platform, plain, small, wrong_diff_id
@@ -177,18 +178,18 @@ def _shorter_on_disk(bench: Bench, work: Path) -> str:
 
 
 def _changed_on_the_way(bench: Bench, work: Path) -> str:
-    bench.proxy.spoil(bench.layer["digest"], Fault(change_at=1_000_000))
+    bench.proxy.spoil(bench.layer["digest"], flips(1_000_000))
     return "good"
 
 
 def _changed_config(bench: Bench, work: Path) -> str:
-    bench.proxy.spoil(bench.image.manifest["config"]["digest"], Fault(change_at=10))
+    bench.proxy.spoil(bench.image.manifest["config"]["digest"], flips(10))
     return "good"
 
 
 def _changed_manifest(bench: Bench, work: Path) -> str:
     # A space for a character of the document, so that it may still be JSON.
-    bench.proxy.spoil("/manifests/", Fault(change_at=20))
+    bench.proxy.spoil("/manifests/", flips(20))
     return "good"
 
 
@@ -235,7 +236,7 @@ def test_a_changed_byte_is_no_malformed_image(
         layout = oci.convert(layout, tmp_path / form, form)
     push(layout, bench.registry, "a/b", form)
     damaged = layout.layers[1]["digest"]
-    bench.proxy.spoil(damaged, Fault(change_at=offset))
+    bench.proxy.spoil(damaged, flips(offset))
     line = fail(6, bench.name(form), "--repo", tmp_path / "repo", PLAIN_HTTP)
     assert damaged in line
     check_clean(tmp_path / "repo", len(store.refs(tmp_path / "repo")))
@@ -245,7 +246,7 @@ def test_a_changed_byte_is_no_malformed_image(
 
 
 def test_a_cut_off_blob_is_resumed(bench: Bench, tmp_path: Path) -> None:
-    bench.proxy.spoil(bench.layer["digest"], Fault(cut_after=1_500_000))
+    bench.proxy.spoil(bench.layer["digest"], cut(1_500_000))
     report = pull(bench.name("good"), tmp_path / "repo")
     log = [each for each in bench.proxy.log if bench.layer["digest"] in each.path]
     assert [each.range for each in log] == [None, "bytes=1500000-"]
@@ -256,7 +257,7 @@ def test_a_cut_off_blob_is_resumed(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_blob_that_is_always_cut_off(bench: Bench, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
-    bench.proxy.spoil(bench.layer["digest"], *[Fault(cut_after=100_000)] * 10)
+    bench.proxy.spoil(bench.layer["digest"], *[cut(100_000)] * 10)
     line = fail(5, bench.name("good"), "--repo", repo, PLAIN_HTTP, RETRY)
     assert bench.layer["digest"] in line
     kept = len(store.refs(repo))
@@ -292,7 +293,7 @@ def test_a_failed_upgrade_leaves_the_host_as_it_is(bench: Bench, tmp_path: Path)
 
     newer = small(tmp_path / "newer", version="2")
     push(newer, bench.registry, "a/b", "good")
-    bench.proxy.spoil(newer.layers[1]["digest"], Fault(change_at=2_000_000))
+    bench.proxy.spoil(newer.layers[1]["digest"], flips(2_000_000))
     failed = bootc_py("upgrade", *options)
     assert failed.code == 6
     assert newer.layers[1]["digest"] in failed.error

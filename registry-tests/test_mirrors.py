@@ -19,8 +19,9 @@ from rig import raw, store
 from rig.certificates import Authority
 from rig.command import PLAIN_HTTP, Done, bootc_py
 from rig.credentials import Credentials
+from rig.misbehaving import cut, flips
 from rig.peers import require
-from rig.proxy import CountingProxy, Fault, run_proxy
+from rig.proxy import CountingProxy, run_proxy
 from rig.push import push
 from rig.registry import Registry, run_registry
 from rig.small import INDEX, small
@@ -128,12 +129,12 @@ class Bench:
 
 def cut_off(proxy: CountingProxy, digest: str, after: int) -> None:
     """Has a blob break off after so many bytes, and then not come at all."""
-    proxy.spoil(digest, Fault(cut_after=after), *[Fault(cut_after=0)] * 9)
+    proxy.spoil(digest, cut(after), *[cut(0)] * 9)
 
 
 def damage(proxy: CountingProxy, part: str, at: int) -> None:
     """Has what has `part` in its path come with a wrong byte, the first time."""
-    proxy.spoil(part, Fault(change_at=at))
+    proxy.spoil(part, flips(at))
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ import zstandard
 from rig import disk, raw, store
 from rig.command import PLAIN_HTTP, Done, bootc_py, pull
 from rig.disk import MIB
+from rig.misbehaving import Gate, nothing
 from rig.peers import require
-from rig.proxy import CountingProxy, Fault, Gate, run_proxy
+from rig.proxy import CountingProxy, run_proxy
 from rig.push import push
 from rig.registry import Registry, run_registry
 from rig.small import altered, small
@@ -311,7 +312,7 @@ def test_a_disk_that_others_fill_meanwhile(
     before = disk.free(mount)
 
     gate = Gate()
-    bench.proxy.spoil(image.layers[0]["digest"], Fault(), Fault(gate_after=5 * MIB, gate=gate))
+    bench.proxy.spoil(image.layers[0]["digest"], nothing, gate.after(5 * MIB))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(bootc_py, "image", "pull", name, "--repo", repo, PLAIN_HTTP)
         assert gate.reached.wait(60)
@@ -405,7 +406,7 @@ def test_a_disk_that_is_full_anywhere_in_a_switch(bench: Bench, tmp_path: Path) 
             gate = Gate()
             # The first request is the preflight's: a disk too full by then is another test's.
             bench.proxy.forgive()
-            bench.proxy.spoil(held_up, Fault(), Fault(gate_after=1, gate=gate))
+            bench.proxy.spoil(held_up, nothing, gate.after(1))
             with ThreadPoolExecutor(1) as pool:
                 running = pool.submit(bootc_py, "switch", new, "--sysroot", sysroot, PLAIN_HTTP)
                 assert gate.reached.wait(60)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from rig import raw, store
+from rig.answer import Exchange
 from rig.command import PLAIN_HTTP, bootc_py, report
 from rig.peers import require
-from rig.proxy import CountingProxy, Exchange, run_proxy
+from rig.proxy import CountingProxy, run_proxy
 from rig.registry import Registry
 
 from tools.images import cache

@@ -23,6 +23,7 @@ _COMMANDS = {
     "image": "pull, list, inspect, remove and prune stored images",
     "fsck": "verify every object of a repository",
 }
+_LONGEST = 4000
 _ALIASES = {"update": "upgrade"}
 
 
@@ -72,9 +73,9 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    # One line, and nothing that would make the terminal do something.
+    # One line with an end, and nothing that would make the terminal do something.
     printable = "".join(char if char.isprintable() else " " for char in message)
-    print("error: " + " ".join(printable.split()), file=sys.stderr)
+    print("error: " + " ".join(printable.split())[:_LONGEST], file=sys.stderr)
     return code
 
 

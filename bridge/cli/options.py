@@ -56,6 +56,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         help="tries after a failed one (default: %(default)s)",
     )
     group.add_argument(
+        "--idle-timeout",
+        type=_seconds,
+        default=limits.IDLE_TIMEOUT,
+        metavar="SECONDS",
+        help="give a connection up when nothing came for so long (default: %(default)g)",
+    )
+    group.add_argument(
         "--limit-rate",
         type=_rate,
         metavar="RATE",
@@ -86,7 +93,7 @@ def add_sysroot(parser: argparse._ActionsContainer) -> None:
 
 def network_options(options: argparse.Namespace) -> NetworkOptions:
     """Return what the network options say."""
-    from bridge.registry.options import NetworkOptions
+    from bridge.registry.options import NetworkOptions, Timeouts
 
     if options.creds is not None and not options.creds.partition(":")[0]:
         raise UsageError("--creds needs a user's name: --creds USER:PASSWORD")
@@ -97,6 +104,7 @@ def network_options(options: argparse.Namespace) -> NetworkOptions:
         cert_dir=options.cert_dir,
         retry_times=options.retry_times,
         limit_rate=options.limit_rate,
+        timeouts=Timeouts(idle=options.idle_timeout),
     )
 
 
@@ -185,6 +193,14 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a count")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not text.isdecimal() or not 1 <= int(text) <= limits.IDLE_TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds from 1 to {limits.IDLE_TIMEOUT_MAX:g}"
+        )
+    return float(text)
 
 
 def _rate(text: str) -> int:

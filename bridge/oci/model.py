@@ -142,7 +142,7 @@ class Index:
                 return entry
         if len(self.manifests) == 1 and not offered:
             return self.manifests[0]
-        names = ", ".join(str(entry.platform) for entry in offered) or "none"
+        names = ", ".join(dict.fromkeys(str(entry.platform) for entry in offered)) or "none"
         raise MalformedImage(
             f"index {self.digest} has no image for {platform}; it has: {shown(names)}"
         )

@@ -77,7 +77,10 @@ def resolve(source: Source, platform: Platform | None, repo: Repository) -> Reso
             f"{manifest.config.media_type!r:.200}"
         )
     raw = images.find_config(repo, manifest.config)
-    config = parse_config(source.config(manifest.config) if raw is None else raw)
+    try:
+        config = parse_config(source.config(manifest.config) if raw is None else raw)
+    except MalformedImage as error:
+        raise MalformedImage(f"config {manifest.config.digest}: {error}") from None
     if platform is not None and not platform.accepts(config.platform):
         raise MalformedImage(
             f"{manifest.digest} is an image for {config.platform}, not for {platform}"

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from bridge import limits
-from bridge.errors import VerificationFailed
+from bridge.errors import MalformedImage, VerificationFailed
 from bridge.oci.layout import Archive, ImageLayout, Layout
 from bridge.oci.model import Descriptor, Index, Manifest, parse_document
 from bridge.oci.reference import ImageReference, Signature, Transport
@@ -95,13 +95,13 @@ class _RegistrySource:
 
     def top(self) -> Manifest | Index:
         raw, media_type, _digest = self._client.get_manifest(self._reference)
-        return parse_document(raw, media_type)
+        return _parsed(self._reference, raw, media_type)
 
     def manifest(self, descriptor: Descriptor) -> Manifest | Index:
         raw, media_type, _digest = self._client.get_manifest(
             self._reference, instance=descriptor.digest
         )
-        return parse_document(raw, media_type)
+        return _parsed(self._reference.with_digest(descriptor.digest), raw, media_type)
 
     def config(self, descriptor: Descriptor) -> bytes:
         return self._client.read_blob(self._reference, descriptor, limits.CONFIG_MAX)
@@ -141,7 +141,7 @@ class _LayoutSource:
 
     def manifest(self, descriptor: Descriptor) -> Manifest | Index:
         raw = self._layout.read_blob(descriptor, limits.MANIFEST_MAX)
-        return parse_document(raw, descriptor.media_type)
+        return _parsed(descriptor.digest, raw, descriptor.media_type)
 
     def config(self, descriptor: Descriptor) -> bytes:
         return self._layout.read_blob(descriptor, limits.CONFIG_MAX)
@@ -168,3 +168,10 @@ class _LayoutSource:
 
     def cancel(self) -> None:
         pass
+
+
+def _parsed(what: object, raw: bytes, media_type: str) -> Manifest | Index:
+    try:
+        return parse_document(raw, media_type)
+    except MalformedImage as error:
+        raise MalformedImage(f"{what}: {error}") from None

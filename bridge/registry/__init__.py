@@ -1,5 +1,5 @@
 """The client of OCI registries: authentication, transport, verified manifests, blobs, tags.
 
 `Client` is the way in. Modules of pure rules (challenge, message, retry, token, auth) know no
-network; transport is the only one that does.
+network; transport and wire are the only ones that do.
 """

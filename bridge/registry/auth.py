@@ -39,7 +39,8 @@ class Authenticator:
     def flow(self, request: Request, scope: Scope) -> Flow:
         """Yield requests to be sent, take their replies, return the reply to `request`.
 
-        Raises `NotAuthorised` when a token server refuses, `NetworkError` when it misbehaves.
+        What sending one of them raised is thrown in here. Raises `NotAuthorised` when a token
+        server refuses, `NetworkError` when it misbehaves.
         """
         sent = self._tokens.get(scope, self._now())
         reply = yield request.authorized(sent)
@@ -77,7 +78,10 @@ class Authenticator:
             asked = token_request(bearer, scope, credentials, secure=secure)
             asked = replace(asked, insecure=request.insecure)
             server = origin(asked.url)[1]
-            answer = yield asked
+            try:
+                answer = yield asked
+            except NetworkError as error:
+                raise NetworkError(f"the token server of {scope.host}: {error}") from None
             if answer.status in (400, 401, 403):
                 raise self._refusal(scope, f"its token server {server} said {describe(answer)}")
             if answer.status != 200:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Self
 
 from bridge.errors import VerificationFailed
+from bridge.registry.message import parse_content_range
 from bridge.registry.transport import Interrupted, Response
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+NO_RANGE = frozenset({206, 400, 403, 405, 416, 501})
+"""Answers to a request with Range that say nothing about the blob: one without it is worth a try.
+A 206 is among them, for when it is not `is_range`."""
 
 
 class BlobStream:
@@ -55,8 +57,8 @@ def body_length(reply: Response) -> int | None:
 def is_range(reply: Response, start: int, size: int, end: int | None = None) -> bool:
     """Tell whether a 206 is what was asked for: from `start` to `end`, by default all of `size`."""
     end = size if end is None else end
-    found = _CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
-    if found is None:
-        return False
-    exact = (int(found[1]), int(found[2])) == (start, end - 1) and found[3] in ("*", str(size))
+    if "multipart/" in reply.headers.get("Content-Type", "").lower():
+        return False  # parts, with headers of their own
+    sent = parse_content_range(reply.headers.get("Content-Range", ""))
+    exact = sent in ((start, end - 1, size), (start, end - 1, None))
     return exact and body_length(reply) in (None, end - start)

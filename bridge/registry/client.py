@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
@@ -28,13 +28,14 @@ from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import DOCKER_HUB, RegistryReference
 from bridge.registry.auth import Authenticator, describe
 from bridge.registry.authfile import CredentialStore
-from bridge.registry.blob import BlobStream, body_length, is_range
+from bridge.registry.blob import NO_RANGE, BlobStream, body_length, is_range
 from bridge.registry.conffiles import load_registries
 from bridge.registry.message import Request, origin
 from bridge.registry.meter import Meter
 from bridge.registry.mirrors import FAILURES, Endpoint, Route, endpoints, only_endpoint
 from bridge.registry.options import NetworkOptions
 from bridge.registry.registriesconf import RegistriesConf
+from bridge.registry.retry import Backoff
 from bridge.registry.token import Scope
 from bridge.registry.transport import Interrupted, Response, TooLarge, Transport
 
@@ -142,22 +143,25 @@ class Client:
         descriptor: Descriptor,
         start: int = 0,
         meter: Meter | None = None,
+        backoff: Backoff | None = None,
     ) -> BlobStream:
         """Open a blob for reading from `start` on, or from 0 where ranges are not served.
 
-        `.start` of the result tells. Raises `NotFound`, `NotAuthorised`, `NetworkError`, and
-        `VerificationFailed` when the registry announces another size than the descriptor's.
+        `.start` of the result tells; `backoff` holds the tries that are left. Raises `NotFound`,
+        `NotAuthorised`, `NetworkError`, and `VerificationFailed` when the registry announces
+        another size than the descriptor's.
         """
         what = f"blob {descriptor.digest} of {ref.name}"
         size = descriptor.size
         headers = {"Range": f"bytes={start}-"} if start else {}
         path = f"blobs/{Digest.parse(descriptor.digest)}"
-        reply = self._send("GET", ref, path, headers, None, meter)
+        reply = self._send("GET", ref, path, headers, None, meter, backoff)
         if start and reply.status == 206 and is_range(reply, start, size):
             return BlobStream(what, reply, start, size)
-        if start and reply.status in (206, 400, 416):  # it cannot: take the blob whole
-            reply.close()
-            return self.open_blob(ref, descriptor, 0, meter)
+        if start and reply.status in NO_RANGE:  # it cannot: take the blob whole
+            with suppress(Interrupted):
+                reply.read(limits.ERROR_BODY_MAX)
+            return self.open_blob(ref, descriptor, 0, meter, backoff)
         if reply.status != 200:
             raise self._failure(ref, what, reply)
         length = body_length(reply)
@@ -208,7 +212,7 @@ class Client:
         done = kept = start
         while True:
             try:
-                with self.open_blob(ref, descriptor, done, counted) as stream:
+                with self.open_blob(ref, descriptor, done, counted, backoff) as stream:
                     skip = done - stream.start
                     for chunk in stream:
                         fresh = chunk[skip:] if skip else chunk
@@ -336,6 +340,7 @@ class Client:
         headers: dict[str, str],
         limit: int | None,
         meter: Meter | None,
+        backoff: Backoff | None = None,
     ) -> Response:
         """Send a request below the repository, authenticating as the registry demands."""
         counted = meter or self.meter
@@ -346,7 +351,11 @@ class Client:
         with closing(self._auth.flow(request, _scope(ref))) as flow:
             outgoing = next(flow)
             while True:
-                reply = self._transport.exchange(outgoing, counted)
+                try:
+                    reply = self._transport.exchange(outgoing, counted, backoff)
+                except NetworkError as error:
+                    flow.throw(error)
+                    raise
                 try:
                     outgoing = flow.send(reply)
                 except StopIteration:

@@ -10,6 +10,10 @@ from urllib.parse import urljoin, urlsplit
 
 from bridge.errors import NetworkError
 
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _PRIVATE = ("authorization", "cookie", "proxy-authorization")
@@ -65,6 +69,8 @@ def origin(url: str) -> tuple[str, str, int]:
         raise NetworkError(f"{url!r:.300} is not a valid URL") from None
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise NetworkError(f"{url!r:.300} is not an http or https URL")
+    if not _HOST.fullmatch(parts.hostname):  # others may read another host in it
+        raise NetworkError(f"{url!r:.300} is not a URL with a valid host")
     if parts.username is not None or parts.password is not None:
         raise NetworkError(f"a URL on {parts.hostname!r:.200} carries credentials; refused")
     bracketed = "[" in parts.netloc
@@ -73,21 +79,38 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
 
 
+def parse_content_range(value: str) -> tuple[int, int, int | None] | None:
+    """Return first byte, last byte and size (None for `*`) of a Content-Range, RFC 9110, 14.4.
+
+    None when it is anything else, one whose end is before its start or beyond its size included.
+    """
+    found = _CONTENT_RANGE.fullmatch(value.strip(" \t"))
+    if found is None:
+        return None
+    first, last = int(found[1]), int(found[2])
+    size = None if found[3] == "*" else int(found[3])
+    if first > last or (size is not None and last >= size):
+        return None
+    return first, last, size
+
+
 def redirected(request: Request, location: str) -> Request:
     """Return the request that a redirect to `location` asks for; `NetworkError` if refused.
 
     Only reads are redirected, never from https to http; credentials stay with their origin.
     """
-    was = origin(request.url)
+    was, server = origin(request.url), urlsplit(request.url).netloc
     if request.method not in ("GET", "HEAD"):
-        raise NetworkError(f"{was[1]} redirects a {request.method}, which is not followed")
+        raise NetworkError(f"{server} redirects a {request.method}, which is not followed")
     try:
         url = urljoin(request.url, location)
+        now = origin(url)
     except ValueError:
-        raise NetworkError(f"{was[1]} redirects to {location!r:.300}") from None
-    now = origin(url)
+        raise NetworkError(f"{server} redirects to {location!r:.300}, no URL") from None
+    except NetworkError as error:
+        raise NetworkError(f"{server} redirects where nobody may go: {error}") from None
     if was[0] == "https" and now[0] == "http":
-        raise NetworkError(f"{was[1]} redirects from https to http on {now[1]}; refused")
+        raise NetworkError(f"{server} redirects from https to http on {now[1]}; refused")
     headers = request.headers
     if now != was:
         headers = {key: value for key, value in headers.items() if key.lower() not in _PRIVATE}

@@ -9,7 +9,7 @@ from bridge import limits
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `idle` is the time without a single byte, in headers or in a body."""
+    """Seconds. `idle` is the time for all headers, and that without a single byte of a body."""
 
     connect: float = limits.CONNECT_TIMEOUT
     idle: float = limits.IDLE_TIMEOUT

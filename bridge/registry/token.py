@@ -54,7 +54,10 @@ def token_request(
     With `secure` the realm must be https: the password goes there. Raises `NetworkError`.
     """
     realm = challenge.parameters.get("realm", "")
-    scheme, realm_host, _ = origin(realm)
+    try:
+        scheme, realm_host, _ = origin(realm)
+    except NetworkError as error:
+        raise NetworkError(f"{scope.host} names no token server: {error}") from None
     if secure and scheme != "https":
         raise NetworkError(
             f"{scope.host} asks for credentials to be sent to {realm_host} over plain HTTP; refused"

@@ -28,6 +28,7 @@ from bridge.registry.message import REDIRECTS, Request, origin, redirected
 from bridge.registry.meter import Meter, RateLimit
 from bridge.registry.options import NetworkOptions
 from bridge.registry.tls import tls_context
+from bridge.registry.wire import POOLS
 
 _NEVER_SENT = (
     urllib3.exceptions.NewConnectionError,
@@ -160,12 +161,15 @@ class Transport:
                 self._schemes[host] = known
         return f"{known}://{host}"
 
-    def exchange(self, request: Request, meter: Meter) -> Response:
+    def exchange(
+        self, request: Request, meter: Meter, backoff: retry.Backoff | None = None
+    ) -> Response:
         """Send a request, following redirects, until it is answered or the tries are used up.
 
-        Returns whatever answer came last. Raises `NetworkError` when none came.
+        `backoff` holds the tries that are left, when this is not the first. Returns whatever answer
+        came last. Raises `NetworkError` when none came.
         """
-        backoff = retry.Backoff(self.options.retry_times, self._random)
+        backoff = backoff or self.backoff()
         while True:
             failure: Interrupted | None = None
             after = None
@@ -183,7 +187,7 @@ class Transport:
                 if failure is None:
                     return response
                 tries = f" ({backoff.tries} tries)" if backoff.tries > 1 else ""
-                raise NetworkError(f"{failure}{tries}") from None
+                raise NetworkError(f"{failure}{tries}; try again later") from None
 
     def backoff(self) -> retry.Backoff:
         """Return the waits for a new request."""
@@ -297,7 +301,7 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Uses our TLS context, where requests would use only its own bundle of authorities."""
+    """Uses our bounded connections, and our TLS context where requests would use its own."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._tls: dict[str, Any] = {} if context is None else {"ssl_context": context}
@@ -307,9 +311,13 @@ class _Adapter(HTTPAdapter):
         self, connections: int, maxsize: int, block: bool = False, **options: Any
     ) -> None:
         super().init_poolmanager(connections, maxsize, block, **options, **self._tls)
+        self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **options, **self._tls)
+        manager = super().proxy_manager_for(proxy, **options, **self._tls)
+        if not proxy.lower().startswith("socks"):  # which has connections of its own
+            manager.pool_classes_by_scheme = POOLS
+        return manager
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave the authorities to the context."""

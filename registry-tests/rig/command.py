@@ -50,6 +50,38 @@ def bootc_py(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Do
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+# The kernel counts a process's memory from before it became the program: that of a small parent.
+_MEASURE = """
+import json, resource, subprocess, sys, time
+start = time.monotonic()
+code = subprocess.call(sys.argv[2:], stdin=subprocess.DEVNULL)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+open(sys.argv[1], "w").write(json.dumps([peak, time.monotonic() - start]))
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The largest resident set in bytes, and seconds of the wall clock."""
+
+    peak: int
+    seconds: float
+
+
+def measured(work: Path, *arguments: str | Path) -> tuple[Done, Cost]:
+    """Runs `bootc-py` with `arguments`; how it ended, and what it took. `work` is scratch space."""
+    figures = work / "figures"
+    command = [sys.executable, "-m", "bridge", *map(str, arguments)]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _MEASURE, str(figures), *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    return Done(done.returncode, done.stdout, done.stderr), Cost(*json.loads(figures.read_text()))
+
+
 def report(*arguments: str | Path, env: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Runs a command with `--json`, which must succeed, and returns its document."""
     done = bootc_py(*arguments, "--json", "--quiet", env=env)

@@ -1,56 +1,32 @@
-"""A reverse proxy on loopback that counts the bytes of response bodies it hands to clients."""
+"""A reverse proxy on loopback that logs requests, counts what it sends, and misbehaves if asked.
+
+Faults are in `rig.misbehaving`; without one, answers go through as they are.
+"""
 
 from __future__ import annotations
 
 import http.client
+import socket
+import ssl
+import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from rig.answer import Answer, Connection, Exchange, Fault, Item
+from rig.certificates import Identity
 from rig.ports import LOOPBACK
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
+# What the kernel holds for a client that does not read: as little as it allows.
+_SEND_BUFFER = 1 << 13
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
 
 
-@dataclass
-class Exchange:
-    """One request and its answer. `body_bytes` is what the client was sent of the body."""
-
-    method: str
-    path: str
-    range: str | None
-    status: int = 0
-    body_bytes: int = 0
-
-
-class Gate:
-    """Where a body is held up: `reached` is set when it is there; it goes on after `open`."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.open = threading.Event()
-
-    def pass_through(self) -> None:
-        self.reached.set()
-        self.open.wait(60)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to a body on its way: cut off after so many bytes, one byte changed, or held
-    up at a gate after so many."""
-
-    cut_after: int | None = None
-    change_at: int | None = None
-    gate_after: int = 0
-    gate: Gate | None = None
-
-
 class CountingProxy:
-    """A proxy that runs: an address for clients, and a log of what went through it.
+    """A proxy that runs: an address for clients, a log of what went through it, and its faults.
 
     Bytes are counted before they are sent, so whoever has received a body finds it counted.
     """
@@ -58,9 +34,10 @@ class CountingProxy:
     def __init__(self, port: int, upstream_port: int) -> None:
         self.port = port
         self.upstream_port = upstream_port
+        self.closing = threading.Event()
         self._lock = threading.Lock()
         self._log: list[Exchange] = []
-        self._faults: list[tuple[str, Fault]] = []
+        self._faults: list[tuple[str, Fault, bool]] = []
 
     @property
     def host(self) -> str:
@@ -82,15 +59,24 @@ class CountingProxy:
         """Response body bytes sent to clients since the start or the last `reset`."""
         return sum(exchange.body_bytes for exchange in self.log)
 
+    def asked(self, part: str) -> list[Exchange]:
+        """The exchanges with `part` in their path."""
+        return [exchange for exchange in self.log if part in exchange.path]
+
     def reset(self) -> None:
         """Forgets what was counted so far."""
         with self._lock:
             self._log.clear()
 
-    def spoil(self, part: str, *faults: Fault) -> None:
-        """The next GETs with `part` in their path fare as `faults` say, one after the other."""
+    def spoil(self, part: str, *faults: Fault, always: bool = False) -> None:
+        """The next GETs with `part` in their path fare as `faults` say, one after the other.
+
+        With `always` the last of them is for all that come after.
+        """
         with self._lock:
-            self._faults += [(part, fault) for fault in faults]
+            last = len(faults) - 1
+            for place, fault in enumerate(faults):
+                self._faults.append((part, fault, always and place == last))
 
     def forgive(self) -> None:
         """Forgets the faults that have not happened yet."""
@@ -98,21 +84,23 @@ class CountingProxy:
             self._faults.clear()
 
     def fault(self, exchange: Exchange) -> Fault:
-        """What is to happen to the answer of `exchange`: each fault happens once."""
+        """What is to happen to the answer of `exchange`."""
         with self._lock:
             for entry in self._faults:
-                if exchange.method == "GET" and entry[0] in exchange.path:
-                    self._faults.remove(entry)
-                    return entry[1]
-        return Fault()
+                part, fault, always = entry
+                if exchange.method == "GET" and part in exchange.path:
+                    if not always:
+                        self._faults.remove(entry)
+                    return fault
+        return lambda exchange, answer: answer
 
     def fetched(self, digest: str) -> int:
         """How many times the blob `digest` was asked for."""
-        return sum(digest in each.path and each.method == "GET" for each in self.log)
+        return sum(each.method == "GET" for each in self.asked(digest))
 
     @property
     def blob_requests(self) -> int:
-        return sum("/blobs/" in exchange.path for exchange in self.log)
+        return len(self.asked("/blobs/"))
 
     def add(self, exchange: Exchange) -> Exchange:
         with self._lock:
@@ -121,14 +109,19 @@ class CountingProxy:
 
 
 @contextmanager
-def run_proxy(upstream_port: int) -> Iterator[CountingProxy]:
+def run_proxy(upstream_port: int, tls: Identity | None = None) -> Iterator[CountingProxy]:
     """A proxy in front of the HTTP server on `upstream_port`, until the context ends.
 
     The client's Host header goes through unchanged, and so do all answers: the upstream
-    is to answer with relative URLs, or with URLs made from that header.
+    is to answer with relative URLs, or with URLs made from that header. With `tls` it speaks
+    TLS to its clients.
     """
     server = _Server((LOOPBACK, 0), _Handler)
     server.proxy = CountingProxy(server.server_address[1], upstream_port)
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+        server.tls = context
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
     )
@@ -136,6 +129,7 @@ def run_proxy(upstream_port: int) -> Iterator[CountingProxy]:
     try:
         yield server.proxy
     finally:
+        server.proxy.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -145,6 +139,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
     proxy: CountingProxy
+    tls: ssl.SSLContext | None = None
+
+    def finish_request(self, request: object, client_address: object) -> None:
+        assert isinstance(request, socket.socket)
+        if self.tls is None:
+            super().finish_request(request, client_address)
+            return
+        try:  # here, in the connection's own thread: a client may leave in the handshake
+            wrapped = self.tls.wrap_socket(request, server_side=True)
+        except OSError:
+            return
+        with wrapped:
+            super().finish_request(wrapped, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -154,41 +161,45 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     _upstream: http.client.HTTPConnection | None = None
+    _got: http.client.HTTPResponse | None = None
+
+    def setup(self) -> None:
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        super().setup()
 
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-        except (ConnectionError, TimeoutError):  # the client left
+        except (ConnectionError, TimeoutError):  # the client left, or was left
             self.close_connection = True
 
     def finish(self) -> None:
-        if self._upstream:
-            self._upstream.close()
-        with suppress(ConnectionError):
+        self._drop_upstream()
+        with suppress(OSError):
             super().finish()
+        if _lingers(self.request):  # a reset: closing it now, before it is shut down
+            self.request.close()
 
     def _forward(self) -> None:
-        exchange = self.server.proxy.add(
-            Exchange(self.command, self.path, self.headers.get("Range"))
-        )
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        exchange = Exchange(self.command, self.path, headers, time.monotonic())
+        self.server.proxy.add(exchange)
         try:
             answer = self._ask()
         except (OSError, http.client.HTTPException):
-            exchange.status = 502
             self._drop_upstream()
             self.close_connection = True
-            self.send_response(502)
-            self.send_header("Content-Length", "0")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            return
+            answer = Answer(502, [("Content-Length", "0")], [], reason="Bad Gateway")
+        answer = self.server.proxy.fault(exchange)(exchange, answer)
         exchange.status = answer.status
-        self._answer(answer, exchange)
+        self._send_answer(answer, exchange)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _forward
 
-    def _ask(self) -> http.client.HTTPResponse:
-        """Sends the client's request on and returns the head of the answer."""
+    # -- the registry's side ---------------------------------------------------------------
+
+    def _ask(self) -> Answer:
+        """Sends the client's request on; the answer, whose body comes as it is taken."""
         if self._upstream is None:
             port = self.server.proxy.upstream_port
             self._upstream = http.client.HTTPConnection(LOOPBACK, port, timeout=300)
@@ -214,7 +225,12 @@ class _Handler(BaseHTTPRequestHandler):
                     raise ConnectionResetError("the client's request ends early")
                 upstream.send(block)
                 remaining -= len(block)
-        return upstream.getresponse()
+        self._got = got = upstream.getresponse()
+        if self.command == "HEAD" or got.length == 0:
+            got.read()
+        headers = [pair for pair in got.getheaders() if pair[0].lower() not in _HOP_BY_HOP]
+        whole = lambda: got.chunked or not got.length  # noqa: E731
+        return Answer(got.status, headers, _blocks(got), got.chunked, got.reason, whole=whole)
 
     def _chunks(self) -> Iterator[bytes]:
         """The client's request body, sent in chunks."""
@@ -224,72 +240,77 @@ class _Handler(BaseHTTPRequestHandler):
         while self.rfile.readline().strip():  # trailers
             pass
 
-    def _answer(self, answer: http.client.HTTPResponse, exchange: Exchange) -> None:
-        """Sends the upstream's answer to the client as it comes in."""
-        bodiless = self.command == "HEAD" or answer.status in (204, 304) or answer.status < 200
-        chunked = answer.chunked and not bodiless
-        until_close = answer.length is None and not chunked and not bodiless
-        self.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
-            if name.lower() not in _HOP_BY_HOP:
-                self.send_header(name, value)
-        if chunked:
-            self.send_header("Transfer-Encoding", "chunked")
-        if until_close:
-            self.close_connection = True
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if not bodiless and not self._copy_body(answer, chunked, exchange):
-            self.close_connection = True
-        answer.close()
-        if answer.will_close or self.close_connection:
-            self._drop_upstream()
-
-    def _copy_body(
-        self, answer: http.client.HTTPResponse, chunked: bool, exchange: Exchange
-    ) -> bool:
-        """Sends the body on. False if it broke off: the client's body is short, too."""
-        fault = self.server.proxy.fault(exchange)
-        try:
-            while block := answer.read1(_BLOCK):
-                block, cut = _spoil(block, exchange.body_bytes, fault)
-                data = b"%x\r\n%b\r\n" % (len(block), block) if chunked else block
-                self._send(data, len(block), exchange)
-                if fault.gate is not None and exchange.body_bytes >= fault.gate_after:
-                    fault.gate.pass_through()
-                if cut:
-                    self._drop_upstream()
-                    return False
-        except (OSError, http.client.HTTPException):
-            return False
-        if chunked:
-            self.wfile.write(b"0\r\n\r\n")
-        return chunked or not answer.length
-
-    def _send(self, data: bytes, body_bytes: int, exchange: Exchange) -> None:
-        exchange.body_bytes += body_bytes
-        try:
-            self.wfile.write(data)
-        except OSError:
-            exchange.body_bytes -= body_bytes
-            self._drop_upstream()
-            raise
-
     def _drop_upstream(self) -> None:
         if self._upstream:
             self._upstream.close()
-            self._upstream = None
+            self._upstream = self._got = None
+
+    # -- the client's side -----------------------------------------------------------------
+
+    def _send_answer(self, answer: Answer, exchange: Exchange) -> None:
+        bodiless = self.command == "HEAD" or answer.status in (204, 304) or answer.status < 200
+        framed = answer.chunked or answer.header("Content-Length") is not None
+        if not bodiless and not framed:
+            self.close_connection = True
+        lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
+        lines += [f"{name}: {value}" for name, value in answer.headers]
+        if answer.chunked and not bodiless:
+            lines.append("Transfer-Encoding: chunked")
+        if self.close_connection:
+            lines.append("Connection: close")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        connection = Connection(self.request, self.server.proxy.closing)
+        exchange.answered = time.monotonic()
+        try:
+            for data in _bytes(answer.head(head), connection):
+                self.wfile.write(data)
+            if not bodiless:
+                self._send_body(answer, exchange, connection)
+        except (OSError, http.client.HTTPException):
+            # A body that broke off is short for the client, too.
+            self.close_connection = True
+            self._drop_upstream()
+            return
+        if not bodiless and not answer.whole():
+            self.close_connection = True
+        if self._got is not None and not self._got.isclosed():  # a fault left something of it
+            self._drop_upstream()
+
+    def _send_body(self, answer: Answer, exchange: Exchange, connection: Connection) -> None:
+        for data in _bytes(answer.body, connection):
+            exchange.body_bytes += len(data)
+            try:
+                self.wfile.write(answer.frame(data) if answer.chunked else data)
+            except OSError:
+                exchange.body_bytes -= len(data)
+                raise
+        if answer.chunked:
+            self.wfile.write(b"0\r\n")
+            for data in _bytes(answer.trailer, connection):
+                self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
-def _spoil(block: bytes, offset: int, fault: Fault) -> tuple[bytes, bool]:
-    """`block`, at `offset` of the body, as the fault leaves it; whether nothing follows it."""
-    if fault.change_at is not None and offset <= fault.change_at < offset + len(block):
-        place = fault.change_at - offset
-        block = block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]
-    if fault.cut_after is not None and offset + len(block) >= fault.cut_after:
-        return block[: fault.cut_after - offset], True
-    return block, False
+def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while block := answer.read1(_BLOCK):
+        yield block
+
+
+def _bytes(items: Iterable[Item], connection: Connection) -> Iterator[bytes]:
+    """The bytes among the items, each action done in its place."""
+    for item in items:
+        if isinstance(item, bytes):
+            if item:
+                yield item
+        else:
+            item(connection)
+
+
+def _lingers(sock: socket.socket) -> bool:
+    try:
+        asked = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+    except OSError:
+        return False
+    return struct.unpack("ii", asked)[0] != 0

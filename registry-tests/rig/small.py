@@ -35,6 +35,19 @@ def small(path: Path, tag: str = "v1", version: str = "1") -> Layout:
     return write_image(path, tag, [stable, moving, {"usr/bin/app": b"#!/bin/sh\n"}])
 
 
+def medium(path: Path, tag: str = "v1", version: str = "1") -> Layout:
+    """An image of two layers, the larger of which has less than 1 MiB: enough to be cut in parts,
+    and too little for a try to be forgotten."""
+    return write_image(
+        path,
+        tag,
+        [
+            {"usr/lib/modules/6.1.0/vmlinuz": _noise("vmlinuz", 10_000)},
+            {"usr/share/data": _noise(f"data {version}", 700_000)},
+        ],
+    )
+
+
 def altered(
     source: Layout,
     target: Path,

@@ -94,6 +94,12 @@ def test_wrong_rates(text: str) -> None:
         options._rate(text)
 
 
+@pytest.mark.parametrize("text", ["0", "3601", "-1", "1.5", "", "30s", "inf"])
+def test_wrong_seconds(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        options._seconds(text)
+
+
 def parsed(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     options.add_network(parser)
@@ -104,12 +110,13 @@ def test_network_options() -> None:
     given = options.network_options(
         parsed(
             "--authfile=a", "--creds=u:p", "--tls-verify=false", "--cert-dir=c",
-            "--retry-times=7", "--limit-rate=2k",
+            "--retry-times=7", "--limit-rate=2k", "--idle-timeout=9",
         )
     )  # fmt: skip
     assert (given.authfile, given.creds, given.tls_verify) == ("a", "u:p", False)
     assert (given.cert_dir, given.retry_times, given.limit_rate) == ("c", 7, 2000)
     default = options.network_options(parsed())
+    assert (given.timeouts.idle, default.timeouts.idle) == (9, 30)
     assert (default.tls_verify, default.retry_times, default.limit_rate) == (None, 3, None)
     assert default.authfile is default.creds is default.cert_dir is None
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import NetworkError, NotAuthorised
@@ -257,6 +257,27 @@ def test_a_lifetime_beyond_all_bounds(number: str, expires: float) -> None:
 def test_any_token_answer_is_survived(raw: bytes) -> None:
     with pytest.raises(NetworkError):
         parse_token(raw, 0.0, "s")
+
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+)
+
+
+@given(odd, odd, odd)
+@example(10**400, None, "t")
+@example(1, "0001-01-01", "t")
+@example(1, "9999-12-31T23:59:59-23:59", "t")
+def test_any_members_of_a_token_answer_are_survived(
+    lifetime: object, issued: object, token: object
+) -> None:
+    raw = json.dumps({"token": token, "expires_in": lifetime, "issued_at": issued}).encode()
+    try:
+        parsed = parse_token(raw, 1_700_000_000.0, "s")
+    except NetworkError:
+        return
+    assert parsed.value == f"Bearer {token}" and parsed.value.isprintable()
 
 
 def test_secrets_do_not_show() -> None:

@@ -237,6 +237,9 @@ def test_a_registry_without_ranges_costs_the_whole_blob_again(server: Any, rig: 
         (206, ""),
         (416, "bytes */307200"),
         (400, ""),
+        (403, ""),
+        (405, ""),
+        (501, ""),
     ],
 )
 def test_a_wrong_range_is_never_used(server: Any, rig: Any, status: int, where: str) -> None:
@@ -248,6 +251,48 @@ def test_a_wrong_range_is_never_used(server: Any, rig: Any, status: int, where: 
         assert stream.start == 0
         assert b"".join(stream) == BLOB
     assert "range" not in server.seen[1].headers
+
+
+def test_parts_are_no_range(server: Any, rig: Any) -> None:
+    headers = {
+        "Content-Range": "bytes 1000-307199/307200",
+        "Content-Type": "multipart/byteranges; boundary=x",
+    }
+    server.on(blob_path(BLOB), server.Answer(206, BLOB[1000:], headers), server.Answer(200, BLOB))
+    made = rig()
+    with made.client.open_blob(endpoint(reference(server)), descriptor(BLOB), start=1000) as stream:
+        assert (stream.start, b"".join(stream)) == (0, BLOB)
+    assert made.meter.received_bytes == server.body_bytes  # what was thrown away, too
+
+
+def test_a_refusal_is_a_refusal_without_a_range_too(server: Any, rig: Any) -> None:
+    server.on(blob_path(BLOB), server.Answer(403, b"no"))
+    made = rig()
+    with pytest.raises(NotAuthorised, match="403"):
+        made.client.open_blob(endpoint(reference(server)), descriptor(BLOB), start=1000)
+    assert made.meter.requests == 2
+
+
+def test_the_tries_of_a_blob_are_counted_together(server: Any, rig: Any) -> None:
+    """Whether there was no answer or only the beginning of one."""
+    cut = server.Answer(200, BLOB, sent=10)
+    server.on(blob_path(BLOB), cut, server.Answer(503), cut, server.Answer(503))
+    made = rig()
+    with pytest.raises(NetworkError):
+        collect(made.client, server)
+    assert made.meter.requests == 1 + limits.RETRIES
+    assert made.sleeps == sorted(made.sleeps) and len(made.sleeps) == limits.RETRIES
+
+
+def test_a_large_answer_of_a_token_server_is_no_malformed_image(
+    new_server: Any, server: Any, rig: Any
+) -> None:
+    tokens = new_server()
+    tokens.on("/token", tokens.Answer(200, b" " * (limits.TOKEN_MAX + 1)))
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{tokens.host}/token"'}
+    server.on(TAGGED, server.Answer(401, b"", challenge))
+    with pytest.raises(NetworkError, match=f"token server of {server.host}: .*1048576 bytes"):
+        rig().client.get_manifest(reference(server))
 
 
 def test_a_good_range_is_used(server: Any, rig: Any) -> None:

@@ -52,6 +52,13 @@ def test_a_wait_nobody_wants_is_reported(server: Any, rig: Any) -> None:
     assert made.sleeps == []
 
 
+def test_waits_end_after_five_minutes(server: Any, rig: Any) -> None:
+    server.on("/x", server.Answer(503, b"", {"Retry-After": "59"}))
+    made = rig(retry_times=1000)
+    assert exchange(made, f"http://{server.host}/x").status == 503
+    assert made.sleeps == [59.5] * 5 and sum(made.sleeps) < limits.RETRY_TOTAL_MAX
+
+
 def test_tries_end(server: Any, rig: Any) -> None:
     server.on("/x", server.Answer(500, b"no"))
     made = rig(retry_times=2)
