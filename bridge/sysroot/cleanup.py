@@ -28,6 +28,9 @@ def cleanup(sysroot: Sysroot, state: State) -> None:
     """
     with files.doing(f"cleaning up {sysroot.path}"):
         if not state.problems:
+            # Nothing goes before the order that does without it is on the disk, whoever wrote it.
+            os.fsync(sysroot.boot_fd)
+            os.fsync(sysroot.ostree_fd)
             bootlinks.remove_others(sysroot.ostree_fd, state.bootversion, state.subbootversion)
             durable.remove_tree(f"loader.{1 - state.bootversion}", sysroot.boot_fd)
             _remove_deployments(sysroot, state)

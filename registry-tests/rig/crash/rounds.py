@@ -1,0 +1,149 @@
+"""Rounds: a command is disturbed, what it leaves is judged, it is run again, and judged again."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rig import store
+from rig.command import Done
+from rig.crash import host
+from rig.crash.scenes import Scene, Shop
+from rig.crash.shim import Call, Disturbance, read_log
+from tools.images import cache
+
+_MEMORY = Path("/dev/shm")
+KILLED = -9
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A root after a command: what can be booted, the store's config and refs, every path."""
+
+    boots: list[host.Boot]
+    config: str
+    refs: dict[str, str]
+    paths: set[str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A scene with its root made once, to be copied for each round; and an undisturbed run."""
+
+    scene: Scene
+    shop: Shop
+    root: Path
+    before: Seen
+    after: Seen
+    calls: list[Call]
+
+    def perform(self, root: Path, disturbance: Disturbance | None = None) -> Done:
+        """Runs the scene's command on `root`."""
+        return self.shop.zygote.run(self.shop.words(self.scene, root), disturbance)
+
+    @contextlib.contextmanager
+    def copied(self) -> Iterator[Path]:
+        """A copy of what the command finds, gone afterwards."""
+        with cache.scratch(self.shop.work) as work:
+            yield copy(self.root, work / "root")
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copies a root as it is: owners, xattrs, hard links, and deployments that are immutable."""
+    subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True)
+    if deployments := list(target.glob("ostree/deploy/*/deploy/*/")):
+        subprocess.run(["chattr", "+i", *deployments], check=True)
+    return target
+
+
+@contextlib.contextmanager
+def fast_directory() -> Iterator[Path]:
+    """A directory in memory where there is such a place: syncs cost nothing there."""
+    parent = _MEMORY if _MEMORY.is_dir() else Path(tempfile.gettempdir())
+    with cache.scratch(parent) as work:
+        yield work
+
+
+def make(scene: Scene, shop: Shop) -> Stage:
+    """Prepares a scene and runs its command once, undisturbed."""
+    root = shop.work / scene.name
+    root.mkdir()
+    scene.prepare(shop, root)
+    before = look(scene, root)
+    bare = Stage(scene, shop, root, before, before, [])
+    with bare.copied() as copied:
+        log = shop.work / f"{scene.name}.calls"
+        done = bare.perform(copied, Disturbance(log=log))
+        assert done.code == 0, done
+        return replace(bare, after=look(scene, copied), calls=read_log(log))
+
+
+def look(scene: Scene, root: Path) -> Seen:
+    """What is in `root`; fails where the store is damaged or an entry does not boot."""
+    repository = root / scene.repository
+    config, refs = "", dict[str, str]()
+    if (repository / "config").exists():
+        config = (repository / "config").read_text()
+        store.fsck(repository)
+        heads = repository / "refs/heads"
+        refs = {
+            str(path.relative_to(heads)): path.read_text()
+            for path in heads.rglob("[!.]*")
+            if path.is_file()
+        }
+    boots = host.boots(root)
+    if boots:
+        assert host.names(root) == [boot.deployment for boot in boots]
+    return Seen(boots, config, refs, host.paths(root))
+
+
+def disturb(stage: Stage, disturbance: Disturbance) -> Done:
+    """One round; fails where what is promised does not hold. Returns how the command ended."""
+    with stage.copied() as root:
+        done = stage.perform(root, disturbance)
+        _check_ending(done, disturbance)
+        left = look(stage.scene, root)
+        assert left.boots in (stage.before.boots, stage.after.boots), "neither old nor new boots"
+        _run_again(stage, root, done, left)
+    return done
+
+
+def _check_ending(done: Done, disturbance: Disturbance) -> None:
+    """A command is killed, fails with one line, or its call was not reached or did not matter."""
+    if disturbance.how in ("kill", "tear"):
+        assert done.code in (0, KILLED), done
+    elif done.code:
+        assert done.error
+        assert 0 < done.code < 128, done
+
+
+def _run_again(stage: Stage, root: Path, done: Done, left: Seen) -> None:
+    """The same command succeeds now, needs nothing done by hand, and leaves nothing over."""
+    wanted = stage.after
+    if stage.scene.reversible and left.boots == stage.after.boots:
+        wanted = stage.before
+    again = stage.perform(root)
+    assert again.code == 0, again
+    found = look(stage.scene, root)
+    assert found.boots == wanted.boots, "the second run made something else"
+    assert found.config == wanted.config, found.config
+    assert _plain(found.refs) == _plain(wanted.refs), "refs differ"
+    extra, missing = found.paths - wanted.paths, wanted.paths - found.paths
+    assert not extra, f"left over: {sorted(extra)[:5]} of {len(extra)}"
+    assert not missing, f"missing: {sorted(missing)[:5]} of {len(missing)}"
+
+
+def _plain(refs: dict[str, str]) -> list[tuple[str, str]]:
+    """The refs, without the turn that deployments' refs name."""
+    return sorted(
+        ("/".join(name.split("/")[:1] + name.split("/")[3:]) if _is_deployed(name) else name, to)
+        for name, to in refs.items()
+    )
+
+
+def _is_deployed(name: str) -> bool:
+    return name.startswith("ostree/") and name.split("/")[1] in "01"
