@@ -6,4 +6,5 @@ host.py           a sysroot as a boot loader and the kernel command line see it
 scenes.py         the commands, each with what it finds
 rounds.py         one command disturbed, judged, run again, and judged again
 power.py          power cuts: a disk that keeps only what was synced
+chance.py         images of real size, killed at random moments
 """

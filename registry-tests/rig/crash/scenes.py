@@ -182,7 +182,7 @@ SCENES = {
 }
 
 
-def every_call(count: int, rounds: int) -> Iterator[int]:
+def some_calls(count: int, rounds: int) -> Iterator[int]:
     """The numbers of calls to hit: all of `count`, or `rounds` of them spread evenly."""
     if not 0 < rounds < count:
         yield from range(1, count + 1)
