@@ -94,11 +94,16 @@ def _open_locked(name: str, dir_fd: int) -> int:
 
 
 def append_line(name: str, line: str, dir_fd: int) -> None:
-    """Add a line to the file `name`: it stands there whole or not at all."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    """Add a line to the file `name`: it stands there whole or not at all.
+
+    Where a process that was killed has cut the last line short, that one is ended first.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(name, flags, 0o644, dir_fd=dir_fd)
     try:
-        data = f"{line}\n".encode()
+        size = os.fstat(fd).st_size
+        is_whole = size == 0 or os.pread(fd, 1, size - 1) == b"\n"
+        data = f"{line}\n".encode() if is_whole else f"\n{line}\n".encode()
         written = os.write(fd, data)
         if written != len(data):  # the disk is full, or will say what else it is
             try:

@@ -161,8 +161,10 @@ class Transaction:
     def publish(self) -> Stats:
         """Make everything visible; return what was new and what was there already."""
         staging, repo = self._staging.fd, self._repo
-        if any(self._staged.values()):
+        if self._refs or any(self._staged.values()):
+            # Also what a process that was cut off had moved in, and we found there.
             durable.syncfs(staging)
+        if any(self._staged.values()):
             with repo.publishing:
                 self._move_in(staging)
         for name, commit in self._refs:

@@ -59,12 +59,18 @@ def run_zygote() -> Iterator[Zygote]:
     """A zygote with the shim in it."""
     from rig.crash import shim
 
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.endswith("_CA_BUNDLE")},
+        **{"LD_PRELOAD": str(shim.library()), "PYTHONDONTWRITEBYTECODE": "1"},
+        # The registry has no TLS. To read all the authorities would take most of a run.
+        **{"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull},
+    }
     with subprocess.Popen(
         [sys.executable, __file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "LD_PRELOAD": str(shim.library()), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment,
     ) as process:
         yield Zygote(process)
         assert process.stdin
