@@ -54,7 +54,7 @@ def _every(options: argparse.Namespace) -> Iterator[Row]:
     how: str | int = options.how if options.how in ("kill", "tear") else errno.__dict__[options.how]
     for stage in _stages(options.scenes):
         started, done, faults = time.monotonic(), 0, []
-        for at in scenes.some_calls(len(stage.calls), options.rounds):
+        for at in scenes.some_calls(len(stage.calls), options.rounds, str(options.seed)):
             done += 1
             disturbance = Disturbance(at, how, lasting=options.lasting)
             faults += _faults(stage, at, partial(rounds.disturb, stage, disturbance))
@@ -150,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     every.add_argument("--how", default="kill", help="kill, tear, or an error such as EIO")
     every.add_argument("--lasting", action="store_true", help="all later calls fail too")
     every.add_argument("--rounds", type=int, default=0, help="so many calls of each (default: all)")
+    every.add_argument("--seed", type=int, default=1, help="which they are")
     every.set_defaults(run=_every, heading="   scene     calls    rounds    faults   seconds")
 
     chances = kinds.add_parser("random")

@@ -55,6 +55,10 @@ def write_refs(sysroot: Sysroot, state: State) -> None:
         for name in present:
             if name not in wanted and _DEPLOYMENT_REF.fullmatch(name):
                 refs.delete(sysroot.repo, name)
+        for turn in ("0/0", "0/1", "1/0", "1/1"):
+            if turn != f"{state.bootversion}/{state.subbootversion}":
+                # Refs that were never finished keep these directories.
+                durable.remove_tree(f"{refs.HEADS}/ostree/{turn}", sysroot.repo.fd)
 
 
 def remove_deployment(sysroot: Sysroot, deployment: Deployment) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ from rig import store
 from rig.command import Done
 from rig.crash import host
 from rig.crash.scenes import Scene, Shop
-from rig.crash.shim import Call, Disturbance, read_log
+from rig.crash.shim import NO_SPACE, Call, Disturbance, read_log
 from tools.images import cache
 
 _MEMORY = Path("/dev/shm")
@@ -136,7 +135,7 @@ def disturb(stage: Stage, disturbance: Disturbance) -> Done:
     with stage.copied() as root:
         log = root.with_name("calls")
         done = stage.perform(root, replace(disturbance, log=log))
-        hit = next((call for call in read_log(log) if call.number == disturbance.at), None)
+        hit = next(filter(disturbance.hits, read_log(log)), None)
         _check_ending(done, disturbance, hit)
         judge(stage, root, done)
     return done
@@ -153,7 +152,7 @@ def _check_ending(done: Done, disturbance: Disturbance, hit: Call | None) -> Non
         assert any(each.covers(hit) for each in HARMLESS), f"success, with a failed {hit}"
     else:
         assert done.error
-        no_space = disturbance.how in (errno.ENOSPC, errno.EDQUOT)
+        no_space = disturbance.how in NO_SPACE
         assert done.code == NoSpace.exit_code if no_space else 0 < done.code < 128, done
 
 

@@ -3,7 +3,8 @@ has few enough calls to be hit at every one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,9 +183,8 @@ SCENES = {
 }
 
 
-def some_calls(count: int, rounds: int) -> Iterator[int]:
-    """The numbers of calls to hit: all of `count`, or `rounds` of them spread evenly."""
+def some_calls(count: int, rounds: int, seed: str) -> list[int]:
+    """The numbers of calls to hit: all of `count`, or `rounds` of them by chance."""
     if not 0 < rounds < count:
-        yield from range(1, count + 1)
-    else:
-        yield from sorted({1 + each * (count - 1) // (rounds - 1) for each in range(rounds)})
+        return list(range(1, count + 1))
+    return sorted(random.Random(seed).sample(range(1, count + 1), rounds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import subprocess
 from dataclasses import dataclass
@@ -10,6 +11,12 @@ from pathlib import Path
 from rig.peers import require
 from tools.images import cache
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_GROWING = frozenset({
+    "copy_file_range", "fallocate", "link", "mkdir", "open", "pwrite", "sendfile", "setxattr",
+    "symlink", "write", "writev",
+})  # fmt: skip
+"""The calls that need space, as in shim.c."""
 _SOURCE = Path(__file__).with_name("shim.c")
 
 
@@ -36,6 +43,12 @@ class Disturbance:
     lie: bool = False
     """Nothing is synced, whatever is said."""
     log: Path | None = None
+
+    def hits(self, call: Call) -> bool:
+        """Whether this is what happens to the call."""
+        if self.lasting and self.how in NO_SPACE:
+            return call.number >= self.at and call.name in _GROWING
+        return call.number == self.at
 
     @property
     def environment(self) -> dict[str, str]:
