@@ -159,22 +159,25 @@ def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
 def _deploy(
     sysroot: Sysroot, commit: str, origin: Origin, progress: Progress, *, retain: bool
 ) -> deploy.Deployed:
-    unfinished = not retain and replaced.note(sysroot, sysroot.load().deployments)
+    unfinished = replaced.note(sysroot, () if retain else sysroot.load().deployments)
     done = deploy.deploy(sysroot, commit, origin)
-    if not retain:
-        with files.after(f"{done.deployment.name} boots next"):
-            if done.removed or unfinished:
-                _drop_replaced(sysroot, progress)
-            else:
-                replaced.forget_note(sysroot.repo)
+    with files.after(f"{done.deployment.name} boots next"):
+        if retain or not (done.removed or unfinished):
+            replaced.forget_note(sysroot.repo)
+        else:
+            _drop_replaced(sysroot, progress)
     return done
 
 
 def _finish(sysroot: Sysroot, progress: Progress, *, retain: bool) -> None:
     """Finish an update that was cut off, or failed, after it had made its deployment boot next."""
-    if not retain and replaced.noted(sysroot.repo) is not None:
-        with sysroot.locked():
-            cleanup(sysroot, sysroot.load_to_change())
+    if replaced.noted(sysroot.repo) is None:
+        return
+    with sysroot.locked():
+        cleanup(sysroot, sysroot.load_to_change())
+        if retain:
+            replaced.forget_note(sysroot.repo)
+        else:
             _drop_replaced(sysroot, progress)
 
 

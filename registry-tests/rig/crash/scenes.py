@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from support import images
@@ -131,12 +132,12 @@ def _one(shop: Shop, root: Path) -> None:
     shop.switch("second", "v1", root)
 
 
-def _two(shop: Shop, root: Path) -> None:
+def _two(shop: Shop, root: Path, scene: str = "third") -> None:
     """Two deployments, with a kernel each: the older goes, with its kernel and its image."""
     for version in (1, 2, 3):
-        shop.stock("third", f"v{version}", version, kernel=version)
+        shop.stock(scene, f"v{version}", version, kernel=version)
     for tag in ("v1", "v2"):
-        shop.switch("third", tag, root)
+        shop.switch(scene, tag, root)
 
 
 def _followed(shop: Shop, root: Path) -> None:
@@ -176,6 +177,7 @@ SCENES = {
         Scene("switch", _nothing, _SWITCH, "v1", remote=True),
         Scene("second", _one, _SWITCH, "v2"),
         Scene("third", _two, _SWITCH, "v3"),
+        Scene("retain", partial(_two, scene="retain"), (*_SWITCH, "--retain"), "v3"),
         Scene("upgrade", _followed, ("upgrade", *_SYSROOT)),
         Scene("prune", _litter, ("image", "prune", *_SYSROOT)),
         Scene("rollback", _to_roll_back, ("rollback", *_SYSROOT), reversible=True),
