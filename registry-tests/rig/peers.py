@@ -16,7 +16,6 @@ PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "mmdebstrap": "mmdebstrap",
     "losetup": "mount",
-    "mkfs.ext4": "e2fsprogs",
     "ostree": "ostree",
     "podman": "podman",
     "skopeo": "skopeo",

@@ -39,6 +39,8 @@ class Harmless:
 HARMLESS = (
     Harmless("mkdir", r"/root$", "the directory that was given is there already"),
     Harmless("rmdir", r"/refs/heads/", "an empty directory among the refs stays"),
+    Harmless("open", r"/history\.jsonl$", "a full disk: a warning; only its readers miss it"),
+    Harmless("write", r"/history\.jsonl$", "the same"),
 )
 
 
