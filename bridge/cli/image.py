@@ -220,7 +220,7 @@ def _platform(text: str | None) -> Platform | None:
 def _open_or_create(options: argparse.Namespace) -> Repository:
     import os
 
-    from bridge.ostree.repository import DIRECTORIES, Repository
+    from bridge.ostree.repository import UNFINISHED, Repository
 
     if options.repo is None or (Path(options.repo) / "config").exists():
         repo = shared.open_repository(options)
@@ -229,8 +229,8 @@ def _open_or_create(options: argparse.Namespace) -> Repository:
             raise UsageError(f"{repo.path} has mode {repo.mode}; leave --mode out")
         return repo
     path = Path(options.repo)
-    # What a run that was cut off made has all but a config, and is gone on with.
-    if path.is_dir() and {each.name for each in path.iterdir()} - DIRECTORIES:
+    # What a run that was cut off made has no config yet, and is gone on with.
+    if path.is_dir() and {each.name for each in path.iterdir()} - UNFINISHED:
         raise UsageError(f"{path} is neither empty nor an OSTree repository")
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = options.mode or ("bare" if os.geteuid() == 0 else "bare-user")

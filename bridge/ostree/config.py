@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bridge.errors import BridgeError, DamagedRepository, UsageError
@@ -57,11 +58,17 @@ def parse(text: str) -> Config:
     )
 
 
-def render(mode: str) -> str:
-    """Return the `config` of a new repository, as `ostree init` writes it."""
+def render(mode: str, values: Iterable[tuple[str, str, str]] = ()) -> str:
+    """Return the `config` of a new repository, as `ostree init` writes it.
+
+    More `values` are each a group, a key and the value.
+    """
     if mode not in MODES:
         raise UsageError(f"repository mode {mode!r} is none of {', '.join(MODES)}")
-    return f"[core]\nrepo_version=1\nmode={MODES[mode]}\n"
+    text = f"[core]\nrepo_version=1\nmode={MODES[mode]}\n"
+    for group, key, value in values:
+        text = set_value(text, group, key, value)
+    return text
 
 
 def set_value(text: str, group: str, key: str, value: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
-import secrets
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,30 +53,57 @@ def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None:
-    """Make `name` in `dir_fd` hold `data`: it holds all of the old or all of the new, always."""
-    temporary = f".{name}.{secrets.token_hex(6)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600, dir_fd=dir_fd)
+    """Make `name` in `dir_fd` hold `data`: it holds all of the old or all of the new, always.
+
+    It is written as `.NAME.new` first. A process that is cut off may leave that; the next to
+    write `name` goes on with it.
+    """
+    temporary = f".{name}.new"
+    fd = _open_locked(temporary, dir_fd)
     try:
-        try:
-            write_all(fd, data)
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        os.ftruncate(fd, 0)
+        write_all(fd, data)
+        os.fchmod(fd, mode)
+        os.fsync(fd)
         os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
         os.unlink(temporary, dir_fd=dir_fd)
         raise
+    finally:
+        os.close(fd)
     os.fsync(dir_fd)
 
 
+def _open_locked(name: str, dir_fd: int) -> int:
+    """Open the file `name`, made if need be, for this descriptor alone."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # Whoever held it before has renamed it: then it is no longer that file.
+            there = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            if os.path.samestat(there, os.fstat(fd)):
+                return fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
 def append_line(name: str, line: str, dir_fd: int) -> None:
-    """Add a line to the file `name`: it stands there whole or not at all."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    """Add a line to the file `name`: it stands there whole or not at all.
+
+    Where a process that was killed has cut the last line short, that one is ended first.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(name, flags, 0o644, dir_fd=dir_fd)
     try:
-        data = f"{line}\n".encode()
+        size = os.fstat(fd).st_size
+        is_whole = size == 0 or os.pread(fd, 1, size - 1) == b"\n"
+        data = f"{line}\n".encode() if is_whole else f"\n{line}\n".encode()
         written = os.write(fd, data)
         if written != len(data):  # the disk is full, or will say what else it is
             try:

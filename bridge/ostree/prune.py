@@ -29,8 +29,8 @@ def prune(repo: Repository) -> PruneResult:
     """Delete every object that cannot be reached from a ref of any kind (parents do not count).
 
     `Busy` while anybody adds objects. A damaged tree stops it before anything is deleted: what
-    hangs below would be lost. Commits go first, so that an interrupted prune leaves no commit
-    without its objects.
+    hangs below would be lost. Commits go first, and for good, so that an interrupted prune leaves
+    no commit without its objects.
     """
     with lock.held(repo.fd, ".lock", repo.path):
         remove_abandoned(repo.fd)
@@ -40,16 +40,22 @@ def prune(repo: Repository) -> PruneResult:
         gone = [(checksum, kind) for checksum, kind in there if checksum not in keep[kind]]
         order = list(ObjectType)[::-1]
         gone.sort(key=lambda each: order.index(each[1]))
-        size = 0
-        for checksum, kind in gone:
-            size += _delete(repo, repo.object_path(checksum, kind))
-            if kind is ObjectType.COMMIT:
-                _delete(repo, f"objects/{checksum[:2]}/{checksum[2:]}.commitmeta")
-                with suppress(FileNotFoundError):
-                    os.unlink(f"state/{checksum}.commitpartial", dir_fd=repo.fd)
-        for prefix in sorted({checksum[:2] for checksum, _kind in gone}):
-            durable.sync_directory(f"objects/{prefix}", repo.fd)
+        commits = [each for each in gone if each[1] is ObjectType.COMMIT]
+        size = _delete_all(repo, commits)
+        for checksum, _kind in commits:
+            _delete(repo, f"objects/{checksum[:2]}/{checksum[2:]}.commitmeta")
+            with suppress(FileNotFoundError):
+                os.unlink(f"state/{checksum}.commitpartial", dir_fd=repo.fd)
+        size += _delete_all(repo, gone[len(commits) :])
         return PruneResult(len(gone), len(there), size)
+
+
+def _delete_all(repo: Repository, gone: list[tuple[str, ObjectType]]) -> int:
+    """Delete objects, and see to it that they stay so; the bytes that they took."""
+    size = sum(_delete(repo, repo.object_path(checksum, kind)) for checksum, kind in gone)
+    for prefix in sorted({checksum[:2] for checksum, _kind in gone}):
+        durable.sync_directory(f"objects/{prefix}", repo.fd)
+    return size
 
 
 def _delete(repo: Repository, path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,8 +27,8 @@ _DIRECTORIES = (
     "refs/mirrors",
     "refs/remotes",
 )
-DIRECTORIES = frozenset(name for name in _DIRECTORIES if "/" not in name)
-"""What a repository's directory holds at its top, beside files."""
+UNFINISHED = frozenset({*(name for name in _DIRECTORIES if "/" not in name), ".config.new"})
+"""What may be in a directory that was to become a repository when its making was cut off."""
 EXTENSION = "extensions/bootc-py"
 """Where our own files live: history, lock, unfinished downloads."""
 
@@ -108,13 +108,18 @@ class Repository:
         return cls(name, fd, config)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], mode: str) -> Repository:
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        mode: str,
+        values: Iterable[tuple[str, str, str]] = (),
+    ) -> Repository:
         """Make a repository at `path` (its parent must exist) and open it.
 
-        `mode` is bare, bare-user or archive; only root can own what bare stores. `UsageError`
-        where there is a repository already.
+        `mode` is bare, bare-user or archive; only root can own what bare stores. `values` (group,
+        key, value) go into its config. `UsageError` where there is a repository already.
         """
-        text = repo_config.render(mode)
+        text = repo_config.render(mode, values)
         if mode == "bare" and os.geteuid() != 0:
             raise UsageError("a bare repository needs root; use --mode bare-user or archive")
         target = Path(path)

@@ -161,8 +161,11 @@ class Transaction:
     def publish(self) -> Stats:
         """Make everything visible; return what was new and what was there already."""
         staging, repo = self._staging.fd, self._repo
-        if any(self._staged.values()):
+        is_staged = any(self._staged.values())
+        # What a new value of a ref leads to may be there from a process that was cut off.
+        if is_staged or any(refs.resolve(repo, name) != commit for name, commit in self._refs):
             durable.syncfs(staging)
+        if is_staged:
             with repo.publishing:
                 self._move_in(staging)
         for name, commit in self._refs:

@@ -244,6 +244,7 @@ class _Pull:
                     continue
                 commit = each.commit or done[each.diff_id].plan.commit
                 assert commit is not None
+                self._source.done(each.layer)  # a run that was cut off may have left its blob
                 reports.append(LayerReport(replace(each, commit=commit)))
                 name = layer_ref(each.layer.digest)
                 if refs.current(self._repo, name) != commit:

@@ -16,13 +16,15 @@ from bridge.sysroot import bls, bootentry, bootlinks, files, kernel
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.sysroot import State, Sysroot
 
+_IN_DOUBT = "the new boot order may be in place; `status` tells"
+
 
 def write(sysroot: Sysroot, state: State, deployments: Sequence[Deployment]) -> State:
     """Make `deployments` the boot order of the sysroot, whose lock is held; return its new state.
 
     The deployments' directories must be there. Those of the old order that are not in the new one
     stay on disk until `cleanup`. Raises `BridgeError`, `NoSpace`, `MalformedImage`; the old order
-    is live then.
+    is live then, unless it was the last sync that failed, as the message says.
     """
     booted = state.booted
     if booted is not None and not any(each.is_same(booted) for each in deployments):
@@ -33,7 +35,8 @@ def write(sysroot: Sysroot, state: State, deployments: Sequence[Deployment]) -> 
                 _swap_loader(sysroot, state, deployments)
             else:
                 _swap_links(sysroot, state, deployments)
-        sysroot.bump()
+        with files.doing(_IN_DOUBT):
+            sysroot.bump()
     return sysroot.load()
 
 
@@ -73,7 +76,8 @@ def _swap_links(sysroot: Sysroot, state: State, deployments: Sequence[Deployment
     new = 1 - state.subbootversion
     bootlinks.create(sysroot.ostree_fd, f"boot.{state.bootversion}.{new}", deployments)
     _sync(sysroot)
-    bootlinks.swap(sysroot.ostree_fd, state.bootversion, new)
+    with files.doing(_IN_DOUBT):
+        bootlinks.swap(sysroot.ostree_fd, state.bootversion, new)
 
 
 def _swap_loader(sysroot: Sysroot, state: State, deployments: Sequence[Deployment]) -> None:
@@ -95,8 +99,9 @@ def _swap_loader(sysroot: Sysroot, state: State, deployments: Sequence[Deploymen
     os.symlink(directory, "loader.tmp", dir_fd=sysroot.boot_fd)
     _sync(sysroot)
     os.rename("loader.tmp", "loader", src_dir_fd=sysroot.boot_fd, dst_dir_fd=sysroot.boot_fd)
-    os.fsync(sysroot.boot_fd)
-    durable.syncfs(sysroot.boot_fd)
+    with files.doing(_IN_DOUBT):
+        os.fsync(sysroot.boot_fd)
+        durable.syncfs(sysroot.boot_fd)
 
 
 def _install(

@@ -28,6 +28,9 @@ def cleanup(sysroot: Sysroot, state: State) -> None:
     """
     with files.doing(f"cleaning up {sysroot.path}"):
         if not state.problems:
+            # Nothing goes before the order that does without it is on the disk, whoever wrote it.
+            os.fsync(sysroot.boot_fd)
+            os.fsync(sysroot.ostree_fd)
             bootlinks.remove_others(sysroot.ostree_fd, state.bootversion, state.subbootversion)
             durable.remove_tree(f"loader.{1 - state.bootversion}", sysroot.boot_fd)
             _remove_deployments(sysroot, state)
@@ -52,6 +55,10 @@ def write_refs(sysroot: Sysroot, state: State) -> None:
         for name in present:
             if name not in wanted and _DEPLOYMENT_REF.fullmatch(name):
                 refs.delete(sysroot.repo, name)
+        for turn in ("0/0", "0/1", "1/0", "1/1"):
+            if turn != f"{state.bootversion}/{state.subbootversion}":
+                # Refs that were never finished keep these directories.
+                durable.remove_tree(f"{refs.HEADS}/ostree/{turn}", sysroot.repo.fd)
 
 
 def remove_deployment(sysroot: Sysroot, deployment: Deployment) -> None:

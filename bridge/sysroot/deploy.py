@@ -83,8 +83,8 @@ def deploy(
 
     Takes the sysroot's lock. Raises `Busy`, `MalformedImage` (no kernel, no os-release, a tree
     that cannot be deployed), `NoSpace`, `NotFound` or `DamagedRepository` (the commit),
-    `UsageError` (kernel arguments), `BridgeError` (`/etc` conflict, file system). Unless it
-    returns, what boots next is what it was.
+    `UsageError` (kernel arguments), `BridgeError` (`/etc` conflict, file system). When it raises,
+    what boots next is what it was, unless the message says that it is the new deployment.
     """
     with sysroot.locked(), files.doing(f"deploying {commit}"):
         before = sysroot.load_to_change()
@@ -109,7 +109,8 @@ def deploy(
                 if not any(each.is_same(new) for each in sysroot.load().deployments):
                     remove_deployment(sysroot, new)
             raise
-        cleanup(sysroot, after)
+        with files.after(f"{new.name} boots next"):
+            cleanup(sysroot, after)
     deployed = next(each for each in after.deployments if each.is_same(new))
     removed = tuple(each for each in before.deployments if each not in kept)
     return Deployed(deployed, merged, removed, after)

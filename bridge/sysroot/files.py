@@ -45,6 +45,15 @@ def doing(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def after(done: str) -> Iterator[None]:
+    """Have the errors of the block say what is done already, and stays so."""
+    try:
+        yield
+    except BridgeError as error:
+        raise type(error)(f"{done}, but {error}") from error
+
+
+@contextlib.contextmanager
 def directory(parent: int, path: str, *, create: int | None = None) -> Iterator[int]:
     """Open the directory `path` below `parent` component by component, no link followed.
 

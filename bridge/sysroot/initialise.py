@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bridge import limits
 from bridge.errors import UsageError
-from bridge.ostree import config, durable
 from bridge.ostree.repository import Repository
 from bridge.sysroot import files
 from bridge.sysroot.sysroot import Sysroot, check_stateroot
@@ -66,8 +64,5 @@ def add_stateroot(sysroot: Sysroot, stateroot: str) -> None:
 
 
 def _create_repository(path: Path, *, bootprefix: bool) -> None:
-    with Repository.create(path, "bare") as repo:
-        text = files.read_bytes(repo.fd, "config", limits.MIB).decode()
-        text = config.set_value(text, "sysroot", "bootloader", "none")
-        text = config.set_value(text, "sysroot", "bootprefix", str(bootprefix).lower())
-        durable.replace_file("config", text.encode(), repo.fd)
+    prefix = ("sysroot", "bootprefix", str(bootprefix).lower())
+    Repository.create(path, "bare", (("sysroot", "bootloader", "none"), prefix)).close()

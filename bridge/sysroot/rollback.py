@@ -58,5 +58,6 @@ def rollback(sysroot: Sysroot, to: Deployment | None = None) -> RolledBack:
             first = [current]
         rest = [each for each in state.deployments if each not in first]
         after = boot_order.write(sysroot, state, [*first, *rest])
-        cleanup(sysroot, after)
+        with files.after(f"{after.deployments[0].name} boots next"):
+            cleanup(sysroot, after)
     return RolledBack(after.deployments[0], reverted and to is None, after)

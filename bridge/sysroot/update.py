@@ -7,20 +7,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.errors import BridgeError, NotFound
+from bridge.errors import BridgeError, Busy, NotFound
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
-from bridge.ostree import refs
 from bridge.pull import images
 from bridge.pull.plan import Mode, plan
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.pull import pull, resolve
-from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferReport
 from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
-from bridge.sysroot import bls, boot_space
-from bridge.sysroot.deploy import deploy
+from bridge.sysroot import bls, boot_space, deploy, files, replaced
+from bridge.sysroot.cleanup import cleanup
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.initialise import initialise
 from bridge.sysroot.origin import Origin
@@ -135,26 +133,20 @@ def _update(
     )
     started = time.monotonic()
     origin = Origin.for_image(origin_form(reference))
-    state = sysroot.load()
-    first = next(iter(state.deployments), None)
+    first = next(iter(sysroot.load().deployments), None)
     if first is not None and _is(first, report.commit, origin):
+        _finish(sysroot, progress, retain=retain)
         report.changed = False
-        count = len(state.deployments)
+        count = len(sysroot.load().deployments)
         report.deployment = Deployed(first.checksum, first.serial, bls.file_name(count))
     else:
         progress.stage(Stage.DEPLOYING)
-        done = deploy(sysroot, report.commit, origin)
+        with sysroot.locked():
+            done = _deploy(sysroot, report.commit, origin, progress, retain=retain)
         report.changed = True
         report.deployment = Deployed(
             done.deployment.checksum, done.deployment.serial, done.boot_entry
         )
-        if not retain and done.removed:
-            progress.stage(Stage.PRUNING)
-            try:
-                _forget(sysroot, done.removed)
-            except (BridgeError, OSError) as error:
-                # The deployment stands; what is left over goes with a later prune.
-                progress.message(f"warning: nothing was pruned: {error}")
     report.seconds.deploy = time.monotonic() - started
     report.seconds.total += report.seconds.deploy
     return report
@@ -164,15 +156,35 @@ def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
     return deployment.checksum == commit and deployment.image_reference == origin.image_reference
 
 
-def _forget(sysroot: Sysroot, removed: tuple[Deployment, ...]) -> None:
-    """Drop the images of deployments that went, and what only they needed."""
-    kept = {each.image_reference for each in sysroot.load().deployments}
-    for each in removed:
-        text = each.image_reference
-        if text is None or text in kept:
-            continue
-        try:
-            refs.delete(sysroot.repo, image_ref(parse_origin(text)))
-        except BridgeError:
-            continue  # an origin in a form that is not ours: its ref is not ours to drop
-    images.prune(sysroot.repo)
+def _deploy(
+    sysroot: Sysroot, commit: str, origin: Origin, progress: Progress, *, retain: bool
+) -> deploy.Deployed:
+    unfinished = replaced.note(sysroot, () if retain else sysroot.load().deployments)
+    done = deploy.deploy(sysroot, commit, origin)
+    with files.after(f"{done.deployment.name} boots next"):
+        if retain or not (done.removed or unfinished):
+            replaced.forget_note(sysroot.repo)
+        else:
+            _drop_replaced(sysroot, progress)
+    return done
+
+
+def _finish(sysroot: Sysroot, progress: Progress, *, retain: bool) -> None:
+    """Finish an update that was cut off, or failed, after it had made its deployment boot next."""
+    if replaced.noted(sysroot.repo) is None:
+        return
+    with sysroot.locked():
+        cleanup(sysroot, sysroot.load_to_change())
+        if retain:
+            replaced.forget_note(sysroot.repo)
+        else:
+            _drop_replaced(sysroot, progress)
+
+
+def _drop_replaced(sysroot: Sysroot, progress: Progress) -> None:
+    progress.stage(Stage.PRUNING)
+    try:
+        replaced.drop(sysroot)
+    except Busy as error:
+        # The deployment stands; the next update goes on from the note.
+        progress.message(f"warning: nothing was pruned: {error}")

@@ -207,6 +207,21 @@ def test_order_of_publication(repo: Repository, monkeypatch: pytest.MonkeyPatch)
     assert rest[-1] == "fsync refs/heads"
 
 
+def test_what_was_found_is_synced_before_a_ref_leads_to_it(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was cut off may have moved it in. Where the ref is old news, nothing is."""
+    commit = store_all(repo)
+    synced: list[str | None] = []
+    monkeypatch.setattr(durable, "syncfs", lambda fd: synced.append(refs.resolve(repo, "other")))
+    for _ in range(2):
+        with Transaction(repo) as transaction:
+            transaction.set_ref("other", commit)
+            transaction.publish()
+    assert synced == [None]
+    assert refs.resolve(repo, "other") == commit
+
+
 @pytest.mark.parametrize("at", [0, 1, 5, 10, 13, 14])
 def test_a_publication_that_is_cut_off_has_no_ref_to_a_missing_object(
     repo: Repository, monkeypatch: pytest.MonkeyPatch, at: int
