@@ -82,6 +82,8 @@ XATTR_VALUE_MAX = 64 * KIB
 """The kernel's XATTR_SIZE_MAX."""
 XATTR_NAME_MAX = 255
 """The kernel's XATTR_NAME_MAX."""
+XATTRS_MAX = 60 * KIB
+"""Names and values of one file: bare-user keeps them, framed, in one xattr of at most 64 KiB."""
 SPARSE_PIECES_MAX = 100_000
 """Pieces of one sparse file: its map is held in memory."""
 SPARSE_FREE = 1 * GIB
@@ -90,6 +92,22 @@ SPARSE_RATIO_MAX = 1000
 """A sparse file beyond SPARSE_FREE may be at most this many times what is stored of it."""
 LINK_HOPS_MAX = 40
 """Symbolic links followed on the way to one name, as in the kernel."""
+LINK_NAMES_MAX = 1000
+"""Names in the targets of those links: each is a step, on the way of every entry behind them."""
+LINK_TARGET_MAX = 4095
+"""The kernel's PATH_MAX counts a NUL at the end."""
+CONTENT_RATIO_MAX = 1000
+"""Bytes that a byte of a blob may grow to. An OS has about 3; gzip cannot reach 1033."""
+CONTENT_FREE = 1 * GIB
+"""What an image may grow to beyond that ratio: an empty disk or a swap file in a layer."""
+SOLID_FREE = 256 * MIB
+"""What of that may be other than zeros, and so takes room on a disk until it is refused."""
+CONTENT_MAX = 256 * GIB
+"""Layers' content, holes of sparse files counted. The largest images known are a tenth of it."""
+ENTRIES_MAX = 1_000_000
+"""Entries of all of an image's layers: a tree in memory takes about 300 bytes for each."""
+NAMES_MAX = 64 * MIB
+"""Characters of those entries' paths: they stay in memory where they are told of or left out."""
 ZSTD_WINDOW_MAX = 128 * MIB
 """The zstd command's default limit without --long; memory for one decoder."""
 

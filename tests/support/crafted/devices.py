@@ -29,8 +29,13 @@ def _parents(path: str) -> dict[str, str]:
 
 LEFT_OUT: dict[str, Case] = {
     f"{kind} {numbers} at {path}": legal(
-        [[file("a", "1"), header(path.encode(), flag, major=_field(major), minor=_field(minor))]],
-        {"a": "1", **_parents(path)},
+        [
+            [
+                file("kept", "1"),
+                header(path.encode(), flag, major=_field(major), minor=_field(minor)),
+            ]
+        ],
+        {"kept": "1", **_parents(path)},
         [(_stored(path), kind)],
         engines=_UMOCI,
     )

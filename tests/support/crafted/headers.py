@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.crafted.blocks import END, GNU, archive, base256, body, header
 from support.crafted.blocks import file as raw_file
-from support.crafted.case import Case, f, legal, refused
+from support.crafted.case import Case, d, f, legal, refused
 from support.images import file
 
 _STAR = b"pre".ljust(131, b"\0") + b"1" * 24 + b"\0" * 8 + b"tar\0"
@@ -21,7 +21,7 @@ GOOD: dict[str, Case] = {
     for name, (blocks, tree) in {
         "V7": (raw_file(b"f", b"x", magic=bytes(8)), {"f": "x"}),
         "V7 with junk behind": (raw_file(b"f", b"x", magic=bytes(8), rest=b"junk"), {"f": "x"}),
-        "a V7 directory": (header(b"d/", b"\0", magic=bytes(8)), {"d": "dir"}),
+        "a V7 directory": (header(b"d/", b"\0", magic=bytes(8)), {"d": d(0o644)}),
         "type NUL": (raw_file(b"f", b"x", kind=b"\0"), {"f": "x"}),
         "a contiguous file": (raw_file(b"f", b"x", kind=b"7"), {"f": "x"}),
         "a prefix": (raw_file(b"name", b"x", rest=b"a/b"), {"a/b/name": "x"}),
@@ -46,7 +46,7 @@ GOOD: dict[str, Case] = {
             header(b"f")[:148] + b"%6o\0 " % (sum(header(b"f")) - sum(header(b"f")[148:156]) + 256)
             + header(b"f")[156:], {"f": ""}),
         "no magic's version": (raw_file(b"f", b"x", magic=b"ustar\0  "), {"f": "x"}),
-        "a directory with a size": (header(b"d/", b"5", 512), {"d": "dir"}),
+        "a directory with a size": (header(b"d/", b"5", 512), {"d": d(0o644)}),
         "a link with a size": (header(b"l", b"2", 512, target=b"x"), {"l": "-> x"}),
     }.items()
 }  # fmt: skip

@@ -91,7 +91,7 @@ ESCAPES: dict[str, Case] = {
     f"'..' {where}, a {kind}": refused([[file("a/b"), make(path)]], r"has a '\.\.'")
     for where, path in _UP.items()
     for kind, make in _KINDS.items()
-    if kind == "file" or where in ("in the middle", "to the host")
+    if (kind == "file" and where != "with a slash") or where in ("in the middle", "to the host")
 } | {
     f"'..' {where}, a whiteout": refused([[file("a/b"), whiteout(path)]], r"has a '\.\.'")
     for where, path in _UP.items()

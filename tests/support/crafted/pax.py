@@ -8,7 +8,7 @@ from support.crafted.case import Case, f, legal, ln, refused
 from support.images import file
 
 MEANT: dict[str, Case] = {
-    name: legal([[blocks, file("after", "1")]], tree | {"after": "1"})
+    name: legal([[blocks, file("after", "1")]], {"after": "1"} | tree)
     for name, (blocks, tree) in {
         "a path": (pax((b"path", b"real")) + raw_file(b"f", b"x"), {"real": "x"}),
         "a path in /etc": (pax((b"path", b"etc/real")) + raw_file(b"f", b"x"), {
@@ -87,7 +87,7 @@ REFUSED: dict[str, Case] = {
         "a length beyond the header": (pax(b"90 path=x\n") + ENTRY, "wrong length"),
         "a length short by one": (pax(b"8 path=x\n") + ENTRY, "wrong length"),
         "a length within itself": (pax(b"2 path=x\n") + ENTRY, "wrong length"),
-        "a length long by one": (pax(b"10 path=x\n9 path=y\n") + ENTRY, "wrong length"),
+        "a length long by one": (pax(b"11 path=x\n9 path=y\n") + ENTRY, "wrong length"),
         "no newline": (pax(b"9 path=xx") + ENTRY, "wrong length"),
         "no equals": (pax(b"7 path\n") + ENTRY, "KEY=VALUE"),
         "no key": (pax(b"5 =x\n") + ENTRY, "KEY=VALUE"),

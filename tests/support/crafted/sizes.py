@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support.crafted.blocks import base256, body, header, long, pax
-from support.crafted.case import Case, f, legal, refused
+from support.crafted.case import Case, d, f, legal, refused
 from support.images import file
 
 _INNER = header(b"smuggled", size=0)
@@ -50,7 +50,7 @@ TRUE: dict[str, Case] = {
             [[blocks, _INNER]], {"x": node, "smuggled": ""}
         )
         for kind, flag, target, node in (
-            ("link", b"2", b"t", "-> t"), ("directory", b"5", b"", "dir"))
+            ("link", b"2", b"t", "-> t"), ("directory", b"5", b"", d(0o644)))
         for by, blocks in (
             ("size", header(b"x", flag, 512, target=target)),
             ("pax size", pax((b"size", b"512")) + header(b"x", flag, target=target)),

@@ -25,7 +25,7 @@ VALUES = {"text": b"v", "a NUL": b"\0", "NULs": bytes(9), "all bytes": bytes(ran
 KEPT: dict[str, Case] = {
     f"a value: {what}": legal(
         [[_given((b"user.a", value)) + header(b"f"),
-          _given((b"user.a", value)) + header(b"d/", b"5")]],
+          _given((b"user.a", value)) + header(b"d/", b"5", mode=b"0000755\0")]],
         {"f": f(xattrs={"user.a": value}), "d": d(xattrs={"user.a": value})},
     )
     for what, value in VALUES.items()

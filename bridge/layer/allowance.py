@@ -1,0 +1,94 @@
+"""What one image may cost: how much its blobs may grow to, and how many names it may have.
+
+A few kilobytes of zstd can hold terabytes, a few bytes of a sparse file too, and names take
+memory. All layers of an image share one allowance, from their threads: five hundred small bombs
+are a large one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+
+from bridge import limits
+from bridge.errors import MalformedImage
+
+_ZEROS = bytes(256 * limits.KIB)
+
+
+class Allowance:
+    """One image's. Beyond `CONTENT_RATIO_MAX` bytes for each byte of a blob, its layers may grow
+    by `CONTENT_FREE` together, of which `SOLID_FREE` other than zeros: those take no disk."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._content = self._excess = self._solid_excess = 0
+        self._entries = self._names = 0
+
+    def layer(self) -> LayerAllowance:
+        """Return the part of one of its layers."""
+        return LayerAllowance(self)
+
+    def grow(self, content: int, excess: int, solid_excess: int) -> None:
+        """Count content, and what of it is beyond the ratio; `MalformedImage` for too much."""
+        with self._lock:
+            self._content += content
+            self._excess += excess
+            self._solid_excess += solid_excess
+        if self._excess > limits.CONTENT_FREE or self._solid_excess > limits.SOLID_FREE:
+            raise MalformedImage(
+                f"the image grows to more than {limits.CONTENT_RATIO_MAX} times its blobs: a bomb"
+            )
+        if self._content > limits.CONTENT_MAX:
+            raise MalformedImage(
+                f"the image's layers hold more than {limits.CONTENT_MAX} bytes, which is the limit"
+            )
+
+    def name(self, length: int) -> None:
+        """Count an entry whose path has `length` characters; `MalformedImage` for too many."""
+        with self._lock:
+            self._entries += 1
+            self._names += length
+        if self._entries > limits.ENTRIES_MAX:
+            raise MalformedImage(f"the image has more than {limits.ENTRIES_MAX} entries")
+        if self._names > limits.NAMES_MAX:
+            raise MalformedImage(f"the image's paths have more than {limits.NAMES_MAX} characters")
+
+
+class LayerAllowance:
+    """One layer's: counts what goes into its decoder, what comes out, and the holes of files."""
+
+    def __init__(self, image: Allowance) -> None:
+        self._image = image
+        self.name = image.name
+        self._taken = self._made = self._solid = 0
+        self._excess = self._solid_excess = 0
+
+    def taking(self, blob: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the chunks of the layer's blob, counted."""
+        for chunk in blob:
+            self._taken += len(chunk)
+            yield chunk
+
+    def making(self, content: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the chunks that the blob decodes to, as long as there is allowance for them."""
+        for chunk in content:
+            self._grow(len(chunk), 0 if _is_zeros(chunk) else len(chunk))
+            yield chunk
+
+    def hole(self, size: int) -> None:
+        """Count the holes of a sparse file, which are nowhere in the blob."""
+        self._grow(size, 0)
+
+    def _grow(self, size: int, solid: int) -> None:
+        self._made += size
+        self._solid += solid
+        free = limits.CONTENT_RATIO_MAX * self._taken
+        excess, solid_excess = max(0, self._made - free), max(0, self._solid - free)
+        before = self._excess, self._solid_excess
+        self._excess, self._solid_excess = excess, solid_excess
+        self._image.grow(size, excess - before[0], solid_excess - before[1])
+
+
+def _is_zeros(chunk: bytes) -> bool:
+    return not chunk or (not chunk[0] and chunk == _ZEROS[: len(chunk)])
