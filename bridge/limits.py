@@ -104,16 +104,19 @@ SOLID_FREE = 256 * MIB
 """What of that may be other than zeros, and so takes room on a disk until it is refused."""
 CONTENT_MAX = 256 * GIB
 """Layers' content, holes of sparse files counted. The largest images known are a tenth of it."""
-ENTRIES_MAX = 1_000_000
-"""Entries of all of an image's layers: a tree in memory takes about 300 bytes for each."""
+ENTRIES_MAX = 750_000
+"""Entries of an image's layers, and directories on their way: each takes 200 to 600 bytes of
+memory. A large OS has 400,000."""
 NAMES_MAX = 64 * MIB
-"""Characters of those entries' paths: they stay in memory where they are told of or left out."""
+"""Characters of those entries' paths: where they are left out, they are kept in full to tell."""
 ZSTD_WINDOW_MAX = 128 * MIB
 """The zstd command's default limit without --long; memory for one decoder."""
 
 # -- objects ---------------------------------------------------------------------------------
 METADATA_MAX = 128 * MIB
 """libostree's limit for a dirtree, dirmeta or commit object."""
+DIRECTORY_MAX = 100_000
+"""Names in one directory: a dirtree of about 10 MiB, where libostree warns from 7 MiB on."""
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 

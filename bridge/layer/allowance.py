@@ -44,11 +44,11 @@ class Allowance:
                 f"the image's layers hold more than {limits.CONTENT_MAX} bytes, which is the limit"
             )
 
-    def name(self, length: int) -> None:
-        """Count an entry whose path has `length` characters; `MalformedImage` for too many."""
+    def name(self, path: str) -> None:
+        """Count an entry, or a directory on the way to one; `MalformedImage` for too many."""
         with self._lock:
             self._entries += 1
-            self._names += length
+            self._names += len(path)
         if self._entries > limits.ENTRIES_MAX:
             raise MalformedImage(f"the image has more than {limits.ENTRIES_MAX} entries")
         if self._names > limits.NAMES_MAX:

@@ -26,6 +26,8 @@ from bridge.pull.paths import OPAQUE, WHITEOUT, components, join, mapped, store_
 IMPLIED_META = DirMeta(0, 0, 0o40755)
 """What a directory is that no layer has an entry for."""
 
+_PARENTS_KEPT = 10_000
+"""Directories whose place is remembered; most archives go through them one after the other."""
 _API_DIRECTORIES = frozenset({"dev", "proc", "run", "sys", "tmp"})
 _MOUNT_POINTS = (EntryType.DIRECTORY, EntryType.SYMLINK)
 
@@ -45,9 +47,9 @@ def ingest(
     """
     allowance = allowance or Allowance().layer()
     reader = TarReader(chunks, on_hole=allowance.hole)
-    builder = _Builder(reader, transaction)
+    builder = _Builder(reader, transaction, allowance)
     for entry in reader:
-        allowance.name(len(entry.path))
+        allowance.name(entry.path)
         builder.add(entry)
         if enough is not None and enough():
             return None
@@ -56,9 +58,12 @@ def ingest(
 
 
 class _Builder:
-    def __init__(self, reader: TarReader, transaction: Transaction) -> None:
+    def __init__(
+        self, reader: TarReader, transaction: Transaction, allowance: LayerAllowance
+    ) -> None:
         self._reader = reader
         self._transaction = transaction
+        self._allowance = allowance
         self._implied_meta = transaction.write_dirmeta(IMPLIED_META)
         self._root = Tree(self._implied_meta)
         self.layer = Layer(self._root, implied={""})
@@ -112,6 +117,8 @@ class _Builder:
         parent, below = walk(self._root, way, self._targets.get, self._imply)
         assert parent is not None
         if len(parts) > 1:  # the root's entries may be mapped, so they always take the long way
+            if len(self._parents) >= _PARENTS_KEPT:
+                self._parents.clear()
             self._parents[raw_parent] = parent, below
         return parent, below, name
 
@@ -119,6 +126,7 @@ class _Builder:
         """Return a directory for a path that so far nothing in this layer has an entry for."""
         if path in self.layer.links:
             raise MalformedImage(f"{path!r:.300} is a hard link and cannot have anything below it")
+        self._allowance.name(path)
         self.layer.implied.add(path)
         return Tree(self._implied_meta)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -47,6 +48,15 @@ class Case:
     @property
     def legal(self) -> bool:
         return self.code == 0
+
+
+def count_layers(made: Image) -> int:
+    """Return how many layers an image's manifest has, if it is one at all."""
+    try:
+        document = json.loads(made.manifest)
+        return len(document["layers"])
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return 0
 
 
 def legal(

@@ -91,10 +91,16 @@ MEDIA: dict[str, Case] = {
     for media_type in _NO_LAYERS
 } | {
     "a layer with urls": _legal(
-        lambda: _layer_type(f"{_LAYER}.v1.tar+gzip", urls=["http://127.0.0.1:1/secret"])),
+        lambda: _layer_type(f"{_LAYER}.v1.tar+gzip", urls=["http://127.0.0.1:1/secret"]),
+        unpublishable="docker-registry lets nobody name other hosts",
+    ),
     "a foreign layer with urls": _legal(
-        lambda: _layer_type(f"{_LAYER}.nondistributable.v1.tar+gzip",
-                            urls=["http://127.0.0.1:1/secret", "file:///etc/shadow"])),
+        lambda: _layer_type(
+            f"{_LAYER}.nondistributable.v1.tar+gzip",
+            urls=["http://127.0.0.1:1/secret", "file:///etc/shadow"],
+        ),
+        unpublishable="docker-registry lets nobody name other hosts",
+    ),
     "a layer with data that lies": _legal(
         lambda: _layer_type(f"{_LAYER}.v1.tar+gzip", data="bGllcw=="),
         unpublishable="docker-registry is older than that"),

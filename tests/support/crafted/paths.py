@@ -38,8 +38,8 @@ UNUSUAL = {
     "\U0001d70bthon", "right to left": "a\u202egnp", "no width": "a\u200bb", "a byte order mark":
     "\ufeffa", "controls": "\x01\x1b[31m\x7f", "a carriage return": "a\rb", "globs": "*?[a]{b}",
     "shell": "$(id);|&<>", "percent": "%s%n%00", "colon": "C:a", "equals": "a=b", "no character":
-    "\ufffe", "a tilde": "~root", "a hash": "#a", "at": "@a", "almost a whiteout": ".wh", "almost "
-    "AUFS": ".whx", "wh in the middle": "a.wh.b", "our own": "bootc-py-staging-0", "ostree":
+    "\ufffe", "a tilde": "~root", "a hash": "#a", "at": "@a", "almost a whiteout": ".whx",
+    "wh in the middle": "a.wh.b", "our own": "bootc-py-staging-0", "ostree":
     "ostree",
     "an object's": "f" * 62 + ".file", "unicode digits": "١٢", "255 bytes": "n" * 255,
     "255 bytes of two": "é" * 127 + "n", "255 bytes of four": "\U0001f600" * 63 + "nnn",
