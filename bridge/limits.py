@@ -99,7 +99,7 @@ LINK_TARGET_MAX = 4095
 CONTENT_RATIO_MAX = 1000
 """Bytes that a byte of a blob may grow to. An OS has about 3; gzip cannot reach 1033."""
 CONTENT_FREE = 1 * GIB
-"""What an image may grow to beyond that ratio: an empty disk or a swap file in a layer."""
+"""What layers beyond that ratio may hold together: an empty disk or a swap file."""
 SOLID_FREE = 256 * MIB
 """What of that may be other than zeros, and so takes room on a disk until it is refused."""
 CONTENT_MAX = 256 * GIB

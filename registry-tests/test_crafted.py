@@ -28,7 +28,7 @@ from tools.images import cache
 
 LEGAL = crafted.some(True, 16)
 REFUSED = crafted.some(False, 12)
-WITNESSED = {name: case for name, case in LEGAL.items() if not case.engines}
+WITNESSED = {name: case for name, case in LEGAL.items() if crafted.agrees(name, case)}
 WORKERS = os.cpu_count() or 1
 
 

@@ -17,25 +17,27 @@ _ZEROS = bytes(256 * limits.KIB)
 
 
 class Allowance:
-    """One image's. Beyond `CONTENT_RATIO_MAX` bytes for each byte of a blob, its layers may grow
-    by `CONTENT_FREE` together, of which `SOLID_FREE` other than zeros: those take no disk."""
+    """One image's. Those of its layers that grow to more than `CONTENT_RATIO_MAX` bytes for each
+    byte of their blobs may have `CONTENT_FREE` bytes together, of which `SOLID_FREE` other than
+    zeros: those take no disk."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._content = self._excess = self._solid_excess = 0
+        self._content = self._grown = self._solid = 0
         self._entries = self._names = 0
 
     def layer(self) -> LayerAllowance:
         """Return the part of one of its layers."""
         return LayerAllowance(self)
 
-    def grow(self, content: int, excess: int, solid_excess: int) -> None:
-        """Count content, and what of it is beyond the ratio; `MalformedImage` for too much."""
+    def grow(self, content: int, grown: int, solid: int) -> None:
+        """Count content, and what layers beyond the ratio have of it; `MalformedImage` for too
+        much."""
         with self._lock:
             self._content += content
-            self._excess += excess
-            self._solid_excess += solid_excess
-        if self._excess > limits.CONTENT_FREE or self._solid_excess > limits.SOLID_FREE:
+            self._grown += grown
+            self._solid += solid
+        if self._grown > limits.CONTENT_FREE or self._solid > limits.SOLID_FREE:
             raise MalformedImage(
                 f"the image grows to more than {limits.CONTENT_RATIO_MAX} times its blobs: a bomb"
             )
@@ -61,8 +63,8 @@ class LayerAllowance:
     def __init__(self, image: Allowance) -> None:
         self._image = image
         self.name = image.name
-        self._taken = self._made = self._solid = 0
-        self._excess = self._solid_excess = 0
+        self._taken = self._made = self._made_solid = 0
+        self._grown = self._solid = 0
 
     def taking(self, blob: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the chunks of the layer's blob, counted."""
@@ -82,12 +84,12 @@ class LayerAllowance:
 
     def _grow(self, size: int, solid: int) -> None:
         self._made += size
-        self._solid += solid
-        free = limits.CONTENT_RATIO_MAX * self._taken
-        excess, solid_excess = max(0, self._made - free), max(0, self._solid - free)
-        before = self._excess, self._solid_excess
-        self._excess, self._solid_excess = excess, solid_excess
-        self._image.grow(size, excess - before[0], solid_excess - before[1])
+        self._made_solid += solid
+        within = limits.CONTENT_RATIO_MAX * self._taken
+        before = self._grown, self._solid
+        self._grown = self._made if self._made > within else 0
+        self._solid = self._made_solid if self._made_solid > within else 0
+        self._image.grow(size, self._grown - before[0], self._solid - before[1])
 
 
 def _is_zeros(chunk: bytes) -> bool:
