@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -49,7 +50,7 @@ def _bomb(blob: bytes, kind: str) -> Image:
     return layer(blob, kind, b"")
 
 
-def _names(make: Callable[[int], bytes], count: int = 1_000_000) -> Image:
+def _names(make: Callable[[int], bytes], count: int = 760_000) -> Image:
     packer = zstandard.ZstdCompressor(level=1).compressobj()
     blob = b""
     for start in range(0, count, 10_000):
@@ -73,7 +74,9 @@ def _renamed(template: bytes) -> Callable[[int], bytes]:
 
 def _many_layers() -> Image:
     """As many layers as there may be, each of them a bomb that one image might have."""
-    blobs = [_zstd(_file(128 * MIB, b"%d" % n), bytes(64 * MIB), 2) for n in range(500)]
+    packer = zstandard.ZstdCompressor()
+    zeros = packer.compress(bytes(64 * MIB)) * 2
+    blobs = [packer.compress(_file(128 * MIB, b"%d" % n)) + zeros for n in range(500)]
     made = image(*[b""] * 500, diff_ids=[Digest.of(b"%d" % n) for n in range(500)])
     made.blobs.update({str(Digest.of(blob)): blob for blob in blobs})
     return made.changed(layers=[descriptor(blob, MEDIA_TYPES["zstd"]) for blob in blobs])
@@ -94,7 +97,7 @@ BOMBS: dict[str, tuple[Callable[[], Image], str]] = {
         lambda: _bomb(_gzip(_file(20 * GIB), b"bomb" * (16 * MIB), 320), "gzip"), "a bomb"),
     "1 TiB of zeros, zstd": (
         lambda: _bomb(_zstd(_file(1024 * GIB), bytes(128 * MIB), 8192), "zstd"),
-        "a bomb|free space"),
+        "a bomb"),
     "40 GiB of text, zstd": (
         lambda: _bomb(_zstd(_file(40 * GIB), b"bomb" * (16 * MIB), 640), "zstd"), "a bomb"),
     "40 GiB behind the end of the archive": (
@@ -104,15 +107,15 @@ BOMBS: dict[str, tuple[Callable[[], Image], str]] = {
     "holes of 1 GiB, many": (
         lambda: _bomb(_zstd(b"", sparse_old([], GIB, 0), 1000), "zstd"), "a bomb"),
     "500 layers of 128 MiB": (_many_layers, "a bomb"),
-    "a million directories and those above them": (
+    "directories without end in one": (
         lambda: _names(_renamed(header(b"d/#######/a/", b"5"))), "100000 names"),
-    "a million directories on the way to others": (
+    "directories on the way to others": (
         lambda: _names(lambda n: header(b"%03d/%07d/a/" % (n % 1000, n), b"5"), 400_000),
         "more than 750000 entries"),
-    "a million devices, to be told of": (
+    "devices without end, to be told of": (
         lambda: _names(_renamed(header(b"dev/" + b"n" * 40 + b"#######", b"3"))),
         "more than 750000 entries|paths have more"),
-    "a million hard links to nothing": (
+    "hard links to nothing without end": (
         lambda: _names(lambda n: header(b"%03d/%07d" % (n % 1000, n), b"1", target=b"x")),
         "more than 750000 entries"),
 }  # fmt: skip
@@ -190,7 +193,9 @@ def test_a_bomb_is_refused_and_cheap(registry: Registry, place: Path, name: str)
         f" {cost.seconds:.1f} s: {cost.done.err.strip()[-150:]}"
     )
     assert cost.done.code == (8 if "free space" in cost.done.err else 7), cost.done.err
-    assert any(words in cost.done.error for words in phrase.split("|")), cost.done.error
+    # Where the disk is smaller than what a header announces, that is what ends it.
+    words = phrase if cost.done.code == 7 else "free space"
+    assert re.search(words, cost.done.error), cost.done.error
     assert cost.memory < MEMORY_MAX
     assert cost.disk < DISK_MAX
     assert store.object_names(repo) == set()
