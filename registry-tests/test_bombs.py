@@ -6,6 +6,7 @@ Every one would take tens of gigabytes of disk or of memory, were it let.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import re
 import subprocess
@@ -52,10 +53,16 @@ def _bomb(blob: bytes, kind: str) -> Image:
 
 def _names(make: Callable[[int], bytes], count: int = 760_000) -> Image:
     packer = zstandard.ZstdCompressor(level=1).compressobj()
+    digest = hashlib.sha256()
     blob = b""
     for start in range(0, count, 10_000):
-        blob += packer.compress(b"".join(make(n) for n in range(start, start + 10_000)))
-    return _bomb(blob + packer.flush(), "zstd")
+        part = b"".join(make(n) for n in range(start, start + 10_000))
+        digest.update(part)
+        blob += packer.compress(part)
+    made = image(b"", diff_ids=[f"sha256:{digest.hexdigest()}"])
+    blob += packer.flush()
+    made.blobs[str(Digest.of(blob))] = blob
+    return made.changed(layers=[descriptor(blob, MEDIA_TYPES["zstd"])])
 
 
 def _renamed(template: bytes) -> Callable[[int], bytes]:
@@ -77,7 +84,10 @@ def _many_layers() -> Image:
     packer = zstandard.ZstdCompressor()
     zeros = packer.compress(bytes(64 * MIB)) * 2
     blobs = [packer.compress(_file(128 * MIB, b"%d" % n)) + zeros for n in range(500)]
-    made = image(*[b""] * 500, diff_ids=[Digest.of(b"%d" % n) for n in range(500)])
+    # The first ones are in order, so that it is not for their DiffIDs that they are refused.
+    whole = [Digest.of(_file(128 * MIB, b"%d" % n) + bytes(128 * MIB)) for n in range(12)]
+    wrong = [Digest.of(b"%d" % n) for n in range(488)]
+    made = image(*[b""] * 500, diff_ids=[*whole, *wrong])
     made.blobs.update({str(Digest.of(blob)): blob for blob in blobs})
     return made.changed(layers=[descriptor(blob, MEDIA_TYPES["zstd"]) for blob in blobs])
 

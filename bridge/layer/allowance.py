@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from bridge import limits
 from bridge.errors import MalformedImage
@@ -46,11 +47,11 @@ class Allowance:
                 f"the image's layers hold more than {limits.CONTENT_MAX} bytes, which is the limit"
             )
 
-    def name(self, path: str) -> None:
-        """Count an entry, or a directory on the way to one; `MalformedImage` for too many."""
+    def name(self, entries: int, length: int) -> None:
+        """Count entries, and the characters of their paths; `MalformedImage` for too many."""
         with self._lock:
-            self._entries += 1
-            self._names += len(path)
+            self._entries += entries
+            self._names += length
         if self._entries > limits.ENTRIES_MAX:
             raise MalformedImage(f"the image has more than {limits.ENTRIES_MAX} entries")
         if self._names > limits.NAMES_MAX:
@@ -58,13 +59,33 @@ class Allowance:
 
 
 class LayerAllowance:
-    """One layer's: counts what goes into its decoder, what comes out, and the holes of files."""
+    """One layer's: counts what goes into its decoder, what comes out, and what that is.
+
+    As a context manager it gives all back when an exception ends it: the layer may be tried
+    again, from elsewhere.
+    """
 
     def __init__(self, image: Allowance) -> None:
         self._image = image
-        self.name = image.name
+        self._entries = self._names = 0
         self._taken = self._made = self._made_solid = 0
         self._grown = self._solid = 0
+
+    def __enter__(self) -> LayerAllowance:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with suppress(MalformedImage):  # it may be another layer's
+                self._image.grow(-self._made, -self._grown, -self._solid)
+            with suppress(MalformedImage):
+                self._image.name(-self._entries, -self._names)
+
+    def name(self, path: str) -> None:
+        """Count an entry, or a directory on the way to one."""
+        self._entries += 1
+        self._names += len(path)
+        self._image.name(1, len(path))
 
     def taking(self, blob: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the chunks of the layer's blob, counted."""

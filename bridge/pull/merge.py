@@ -79,13 +79,9 @@ class Merge:
             lower = to.dirs.get(name)
             if lower is None and path not in special:
                 # Nothing below it is of any consequence: the whole directory moves over.
-                if real != at:
-                    for each, _ in below.walk(join(real, name)):
-                        check_depth(each)
                 to.set_dir(name, below)
                 continue
             below_place = join(real, name)
-            check_depth(below_place)
             implied = path in layer.implied
             if lower is None and implied and self._is_link(to, name):
                 lower, below_place = self._make(below_place)

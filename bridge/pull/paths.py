@@ -103,14 +103,4 @@ def walk(
             below = make(join(at, name))
             here.set_dir(name, below)
         trail.append((below, join(at, name)))
-        check_depth(trail[-1][1])
     return trail[-1]
-
-
-def check_depth(path: str) -> None:
-    """Raise `MalformedImage` for a directory deeper than a name in an archive can be.
-
-    Links that lead into depth, one after the other, would otherwise make a tree without bottom.
-    """
-    if path.count("/") > limits.DEPTH_MAX:
-        raise MalformedImage(f"{path!r:.300}, where links lead to, is too deep")

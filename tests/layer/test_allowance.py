@@ -91,3 +91,20 @@ def test_entries_and_their_names_are_counted() -> None:
         one.name("c")
     with pytest.raises(MalformedImage, match="paths have more than 50"):
         Allowance().layer().name("n" * 51)
+
+
+def test_a_layer_that_failed_gives_all_back() -> None:
+    image = Allowance()
+    for _ in range(3):
+        with pytest.raises(RuntimeError), image.layer() as layer:
+            grow(layer, 0, SOLID)
+            for _ in range(10):
+                layer.name("aaaaa")
+            raise RuntimeError
+    with image.layer() as layer:
+        grow(layer, 0, SOLID)
+        layer.name("a" * 50)
+    with pytest.raises(MalformedImage):
+        image.layer().name("a")
+    with pytest.raises(MalformedImage):
+        grow(image.layer(), 0, 1)
