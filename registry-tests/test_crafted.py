@@ -121,7 +121,8 @@ def test_legal(stored: dict[str, Stored], tmp_path: Path, name: str) -> None:
         *case.dropped
     ]
     root = store.checkout(found.repo, found.commit, tmp_path / "root")
-    assert store.differences(reference.records(root), expected) == []
+    if max(map(len, expected)) < 3000:  # longer ones cannot be looked at by their full names
+        assert store.differences(reference.records(root), expected) == []
     if "\n" not in "".join([*case.tree, *(each.target for each in expected.values())]):
         listed = store.tree(found.repo, found.commit)
         assert store.differences(listed, store.without_content(expected)) == []
