@@ -82,6 +82,8 @@ XATTR_VALUE_MAX = 64 * KIB
 """The kernel's XATTR_SIZE_MAX."""
 XATTR_NAME_MAX = 255
 """The kernel's XATTR_NAME_MAX."""
+XATTRS_MAX = 60 * KIB
+"""Names and values of one file: bare-user keeps them, framed, in one xattr of at most 64 KiB."""
 SPARSE_PIECES_MAX = 100_000
 """Pieces of one sparse file: its map is held in memory."""
 SPARSE_FREE = 1 * GIB
@@ -90,12 +92,31 @@ SPARSE_RATIO_MAX = 1000
 """A sparse file beyond SPARSE_FREE may be at most this many times what is stored of it."""
 LINK_HOPS_MAX = 40
 """Symbolic links followed on the way to one name, as in the kernel."""
+LINK_NAMES_MAX = 1000
+"""Names in the targets of those links: each is a step, on the way of every entry behind them."""
+LINK_TARGET_MAX = 4095
+"""The kernel's PATH_MAX counts a NUL at the end."""
+CONTENT_RATIO_MAX = 1000
+"""Bytes that a byte of a blob may grow to. An OS has about 3; gzip cannot reach 1033."""
+CONTENT_FREE = 1 * GIB
+"""What layers beyond that ratio may hold together: an empty disk or a swap file."""
+SOLID_FREE = 256 * MIB
+"""What of that may be other than zeros, and so takes room on a disk until it is refused."""
+CONTENT_MAX = 256 * GIB
+"""Layers' content, holes of sparse files counted. The largest images known are a tenth of it."""
+ENTRIES_MAX = 750_000
+"""Entries of an image's layers, and directories on their way: each takes 200 to 600 bytes of
+memory. A large OS has 400,000."""
+NAMES_MAX = 64 * MIB
+"""Characters of those entries' paths: where they are left out, they are kept in full to tell."""
 ZSTD_WINDOW_MAX = 128 * MIB
 """The zstd command's default limit without --long; memory for one decoder."""
 
 # -- objects ---------------------------------------------------------------------------------
 METADATA_MAX = 128 * MIB
 """libostree's limit for a dirtree, dirmeta or commit object."""
+DIRECTORY_MAX = 100_000
+"""Names in one directory: a dirtree of about 10 MiB, where libostree warns from 7 MiB on."""
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 

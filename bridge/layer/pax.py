@@ -163,6 +163,7 @@ def _store(xattrs: dict[bytes, bytes], name: bytes, value: bytes) -> None:
 def _base64(value: bytes) -> bytes:
     # libarchive leaves the padding out.
     try:
-        return binascii.a2b_base64(value.rstrip(b"=") + b"=" * (-len(value.rstrip(b"=")) % 4))
+        bare = value.rstrip(b"=")
+        return binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
     except binascii.Error:
         raise MalformedImage("pax header with an extended attribute that is not base64") from None

@@ -86,15 +86,20 @@ class TarReader:
     """Reads the entries of a tar stream in their order: `for entry in reader: reader.payload()`.
 
     `chunks` are pieces of the stream of any size. `on_bytes` gets each as it is taken, so that it
-    sees the whole stream once `drain` was called. Every way in which the stream is no tar archive
-    raises `MalformedImage` with the entry's number (from 1) and offset.
+    sees the whole stream once `drain` was called; `on_hole` gets how many bytes of a sparse file
+    are nowhere in the stream. Every way in which the stream is no tar archive raises
+    `MalformedImage` with the entry's number (from 1) and offset.
     """
 
     def __init__(
-        self, chunks: Iterable[bytes], on_bytes: Callable[[bytes], None] | None = None
+        self,
+        chunks: Iterable[bytes],
+        on_bytes: Callable[[bytes], None] | None = None,
+        on_hole: Callable[[int], None] | None = None,
     ) -> None:
         self._chunks = iter(chunks)
         self._on_bytes = on_bytes
+        self._on_hole = on_hole
         self._chunk = b""
         self._position = self._end = 0  # in the chunk
         self._base = 0  # the chunk's offset in the stream
@@ -254,6 +259,8 @@ class TarReader:
         else:
             size, pieces = pax_sparse.size, pax_sparse.pieces
         self._map = sparse.check_map(size, self._left, pieces)
+        if self._on_hole is not None:
+            self._on_hole(size - self._left)
         return size
 
     def _body(self, size: int) -> bytes:

@@ -183,25 +183,23 @@ def encode_dirtree(tree: DirTree) -> bytes:
 
     Written out for `(a(say)a(sayay))` rather than through the codecs: an image has thousands.
     """
-    files = _entries([(name.encode(), (checksum,)) for name, checksum in tree.files.items()])
-    dirs = _entries([(name.encode(), pair) for name, pair in tree.dirs.items()])
+    files = _entries(tree.files)
+    dirs = _entries(tree.dirs)
     return variant.frame(files + dirs, [len(files)])
 
 
-def _entries(named: list[tuple[bytes, tuple[str, ...]]]) -> bytes:
-    named.sort()
-    parts = []
+def _entries(named: Mapping[str, str] | Mapping[str, tuple[str, str]]) -> bytes:
+    items = bytearray()
     ends = []
-    end = 0
-    for name, checksums in named:
+    for name in sorted(named):  # by code points, which sorts as their UTF-8 does
+        raw, checksums = name.encode(), named[name]
         # (say) and (sayay): every member but the last gets a framing offset, last one first.
-        first = len(name) + 1
-        offsets = [first] if len(checksums) == 1 else [first + 32, first]
-        item = variant.frame(name + b"\0" + bytes.fromhex("".join(checksums)), offsets)
-        parts.append(item)
-        end += len(item)
-        ends.append(end)
-    return variant.frame(b"".join(parts), ends)
+        first = len(raw) + 1
+        offsets = [first] if isinstance(checksums, str) else [first + 32, first]
+        checksum = checksums if isinstance(checksums, str) else "".join(checksums)
+        items += variant.frame(raw + b"\0" + bytes.fromhex(checksum), offsets)
+        ends.append(len(items))
+    return variant.frame(bytes(items), ends)
 
 
 def decode_dirtree(data: bytes) -> DirTree:

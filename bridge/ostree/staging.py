@@ -19,6 +19,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Any
 
+from bridge import limits
 from bridge.errors import BridgeError, NoSpace, is_full
 from bridge.ostree import durable, objects
 from bridge.ostree.content import BARE_USER_XATTR
@@ -29,6 +30,9 @@ _PREFIX = "bootc-py-staging-"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _DEFLATE_LEVEL = 6
 """libostree's default for archive repositories."""
+_HOLE = 16 * limits.KIB
+"""Zeros from this size on are not written: a few blocks are hardly worth a system call."""
+_ZEROS = memoryview(bytes(limits.SMALL_FILE))
 
 
 class Staging:
@@ -149,7 +153,11 @@ class Staging:
     def _fill(self, fd: int, meta: FileMeta, chunks: Iterable[Any], size: int) -> None:
         if self._mode != "archive":
             for chunk in chunks:
-                durable.write_all(fd, chunk)
+                if _is_hole(chunk):
+                    os.lseek(fd, len(chunk), os.SEEK_CUR)  # zeros take no room on the disk
+                else:
+                    durable.write_all(fd, chunk)
+            os.ftruncate(fd, size)
             return
         durable.write_all(fd, objects.archive_header(meta, size))
         deflater = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -210,6 +218,11 @@ def remove_abandoned(repo_fd: int) -> None:
                 os.close(fd)
     finally:
         os.close(tmp)
+
+
+def _is_hole(chunk: bytes | memoryview) -> bool:
+    size = len(chunk)
+    return _HOLE <= size <= len(_ZEROS) and not chunk[0] and chunk == _ZEROS[:size]
 
 
 def _hashed(chunks: Iterable[Any], digest: Any) -> Iterable[Any]:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.errors import DamagedRepository
+from bridge.errors import MalformedImage
 from bridge.limits import METADATA_MAX
 from bridge.ostree import durable, lock, objects, refs
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
@@ -134,7 +134,9 @@ class Transaction:
 
     def _write(self, kind: ObjectType, data: bytes) -> str:
         if len(data) > METADATA_MAX:
-            raise DamagedRepository(f"{kind.value} of {len(data)} bytes is over libostree's limit")
+            raise MalformedImage(
+                f"{kind.value} of {len(data)} bytes; libostree's limit is {METADATA_MAX}"
+            )
         checksum = hashlib.sha256(data).hexdigest()
         staged = self._staged[kind]
         if checksum not in staged and not self._repo.has_object(checksum, kind):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bridge.errors import MalformedImage
+from bridge.limits import DIRECTORY_MAX
 from bridge.ostree.objects import DirTree, check_name
 
 if TYPE_CHECKING:
@@ -72,11 +74,17 @@ class Tree:
         """Put a file there, in place of whatever has that name."""
         self.dirs.pop(name, None)
         self.files[check_name(name)] = checksum
+        self._check_size()
 
     def set_dir(self, name: str, tree: Tree) -> None:
         """Put a directory there, in place of whatever has that name."""
         self.files.pop(name, None)
         self.dirs[check_name(name)] = tree
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if len(self.files) + len(self.dirs) > DIRECTORY_MAX:
+            raise MalformedImage(f"a directory with more than {DIRECTORY_MAX} names")
 
     def remove(self, name: str) -> None:
         """Remove whatever has that name, if anything has."""

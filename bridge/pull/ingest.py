@@ -14,33 +14,42 @@ from dataclasses import replace
 
 from bridge import limits
 from bridge.errors import MalformedImage
+from bridge.layer.allowance import Allowance, LayerAllowance
 from bridge.layer.tar import Entry, EntryType, TarReader
 from bridge.ostree.objects import DirMeta, FileMeta, Xattrs
 from bridge.ostree.transaction import Transaction
 from bridge.ostree.tree import Tree
+from bridge.pull import xattrs
 from bridge.pull.layer import Dropped, Layer
 from bridge.pull.paths import OPAQUE, WHITEOUT, components, join, mapped, store_path, walk
 
 IMPLIED_META = DirMeta(0, 0, 0o40755)
 """What a directory is that no layer has an entry for."""
 
+_PARENTS_KEPT = 10_000
+"""Directories whose place is remembered; most archives go through them one after the other."""
 _API_DIRECTORIES = frozenset({"dev", "proc", "run", "sys", "tmp"})
 _MOUNT_POINTS = (EntryType.DIRECTORY, EntryType.SYMLINK)
-_FOREIGN_XATTRS = (b"trusted.overlay.", b"user.overlay.", b"user.ostreemeta", b"security.selinux")
-"""Attributes that mean something to a store or to the host's policy, not to the image."""
 
 
 def ingest(
-    chunks: Iterable[bytes], transaction: Transaction, enough: Callable[[], bool] | None = None
+    chunks: Iterable[bytes],
+    transaction: Transaction,
+    allowance: LayerAllowance | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> Layer | None:
     """Import a layer's tar stream to its end; `MalformedImage` where it is not to be had.
 
-    The caller verifies the stream: it has to raise, at the latest, at its end. After each entry
-    `enough` is asked whether all that is wanted has come: then there is an end, and no layer.
+    The caller verifies the stream: it has to raise, at the latest, at its end. `allowance` is
+    what the layer's image may still cost, by default that of an image of its own. After each
+    entry `enough` is asked whether all that is wanted has come: then there is an end, and no
+    layer.
     """
-    reader = TarReader(chunks)
-    builder = _Builder(reader, transaction)
+    allowance = allowance or Allowance().layer()
+    reader = TarReader(chunks, on_hole=allowance.hole)
+    builder = _Builder(reader, transaction, allowance)
     for entry in reader:
+        allowance.name(entry.path)
         builder.add(entry)
         if enough is not None and enough():
             return None
@@ -49,9 +58,12 @@ def ingest(
 
 
 class _Builder:
-    def __init__(self, reader: TarReader, transaction: Transaction) -> None:
+    def __init__(
+        self, reader: TarReader, transaction: Transaction, allowance: LayerAllowance
+    ) -> None:
         self._reader = reader
         self._transaction = transaction
+        self._allowance = allowance
         self._implied_meta = transaction.write_dirmeta(IMPLIED_META)
         self._root = Tree(self._implied_meta)
         self.layer = Layer(self._root, implied={""})
@@ -59,6 +71,7 @@ class _Builder:
         self._file_metas: dict[tuple[int, int, int], FileMeta] = {}
         self._dir_metas: dict[tuple[int, int, int, Xattrs], str] = {}
         self._targets: dict[str, str] = {}  # symbolic links' objects to where they point
+        self._links_in: dict[str, list[str]] = {}  # directories to hard links to lower layers
 
     def add(self, entry: Entry) -> None:
         place = self._place(entry)
@@ -99,9 +112,13 @@ class _Builder:
         if any(part.startswith(".wh..wh.") for part in way):
             self._drop(join("/".join(way), name), "AUFS metadata")
             return None
+        if any(part.startswith(WHITEOUT) for part in way):
+            raise MalformedImage(f"{entry.path!r:.300}: the whiteout on its way is a directory")
         parent, below = walk(self._root, way, self._targets.get, self._imply)
         assert parent is not None
         if len(parts) > 1:  # the root's entries may be mapped, so they always take the long way
+            if len(self._parents) >= _PARENTS_KEPT:
+                self._parents.clear()
             self._parents[raw_parent] = parent, below
         return parent, below, name
 
@@ -109,6 +126,7 @@ class _Builder:
         """Return a directory for a path that so far nothing in this layer has an entry for."""
         if path in self.layer.links:
             raise MalformedImage(f"{path!r:.300} is a hard link and cannot have anything below it")
+        self._allowance.name(path)
         self.layer.implied.add(path)
         return Tree(self._implied_meta)
 
@@ -121,7 +139,7 @@ class _Builder:
     def _replace(self, parent: Tree, path: str, name: str) -> None:
         """Void what was known of the ways through something that is going to be replaced."""
         if name in parent.dirs:
-            self._forget_below(path)
+            self._forget_below(path, parent.dirs[name])
         elif name in parent.files:
             self._parents.clear()  # it may be a link that some of them lead through
 
@@ -136,14 +154,17 @@ class _Builder:
         self.layer.links.pop(path, None)
         parent.set_dir(name, Tree(meta))
 
-    def _forget_below(self, path: str) -> None:
+    def _forget_below(self, path: str, replaced: Tree) -> None:
         """A directory is replaced by something else: what was known of its inside is void."""
         self._parents.clear()
-        inside = f"{path}/"
         layer = self.layer
-        layer.implied = {p for p in layer.implied if p != path and not p.startswith(inside)}
-        layer.whiteouts = {p for p in layer.whiteouts if not p.startswith(inside)}
-        layer.links = {p: t for p, t in layer.links.items() if not p.startswith(inside)}
+        for at, tree in replaced.walk(path):
+            layer.implied.discard(at)
+            for name in tree.files:
+                if name.startswith(WHITEOUT):
+                    layer.whiteouts.discard(join(at, name))
+            for name in self._links_in.pop(at, ()):
+                layer.links.pop(join(at, name), None)
 
     def _set_root(self, entry: Entry) -> None:
         if entry.type is not EntryType.DIRECTORY:
@@ -175,16 +196,18 @@ class _Builder:
         if meta is None:
             meta = self._file_metas[key] = FileMeta(*key[:2], stat.S_IFREG | entry.mode)
         if entry.xattrs:
-            meta = replace(meta, xattrs=self._own_xattrs(entry))
+            meta = replace(meta, xattrs=self._xattrs(entry))
         if entry.size <= limits.SMALL_FILE:
             return self._transaction.write_payload(meta, self._reader.read_payload())
         return self._transaction.write_stream(meta, entry.size, self._reader.payload())
 
     def _symlink(self, entry: Entry) -> str:
-        if not entry.target or "\0" in entry.target or len(entry.target) > limits.PATH_MAX:
+        target = entry.target.encode("utf-8", "surrogateescape")
+        if not target or b"\0" in target or len(target) > limits.LINK_TARGET_MAX:
             raise MalformedImage(f"symbolic link {entry.path!r:.300} has no usable target")
-        xattrs = self._own_xattrs(entry)
-        meta = FileMeta(entry.uid, entry.gid, stat.S_IFLNK | 0o777, xattrs, entry.target)
+        meta = FileMeta(
+            entry.uid, entry.gid, stat.S_IFLNK | 0o777, self._xattrs(entry), entry.target
+        )
         checksum = self._transaction.write_link(meta)
         self._targets[checksum] = entry.target
         return checksum
@@ -204,6 +227,7 @@ class _Builder:
         self._replace(parent, path, name)
         parent.remove(name)
         self.layer.links[path] = target
+        self._links_in.setdefault(path.rpartition("/")[0], []).append(name)
 
     def _lookup(self, way: list[str]) -> tuple[Tree | str | None, str]:
         """Return what this layer has at `way`, and the path it looked at."""
@@ -214,7 +238,7 @@ class _Builder:
         return parent.dirs.get(name) or parent.files.get(name), join(below, name)
 
     def _dir_meta(self, entry: Entry) -> str:
-        key = (entry.uid, entry.gid, entry.mode, self._own_xattrs(entry))
+        key = (entry.uid, entry.gid, entry.mode, self._xattrs(entry))
         checksum = self._dir_metas.get(key)
         if checksum is None:
             mode = stat.S_IFDIR | entry.mode
@@ -222,15 +246,8 @@ class _Builder:
             checksum = self._dir_metas[key] = self._transaction.write_dirmeta(meta)
         return checksum
 
-    def _own_xattrs(self, entry: Entry) -> Xattrs:
-        if not entry.xattrs:
-            return ()
-        kept = []
-        for name, value in entry.xattrs:
-            # libostree does not see an empty one on a file of a bare repository, so that an object
-            # with one is damaged to it.
-            if name.startswith(_FOREIGN_XATTRS) or not value:
-                self._drop(store_path(entry.path), f"xattr {name.decode(errors='replace')}")
-            else:
-                kept.append((name, value))
-        return tuple(kept)
+    def _xattrs(self, entry: Entry) -> Xattrs:
+        kept, dropped = xattrs.own(entry)
+        for name in dropped:
+            self._drop(store_path(entry.path), f"xattr {name}")
+        return kept

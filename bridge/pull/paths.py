@@ -68,16 +68,14 @@ def walk(
     Raises `MalformedImage` for a loop of links and, when making, for a way through a file or to
     where it is too deep.
     """
-    here, at = root, ""
+    trail = [(root, "")]
     todo = list(way[::-1])
-    hops = 0
+    hops = names = 0
     while todo:
         name = todo.pop()
+        here, at = trail[-1]
         if name == "..":
-            at = "" if at == "usr/etc" else at.rpartition("/")[0]
-            found = root.find(at) if at else root
-            assert isinstance(found, Tree)
-            here = found
+            del trail[1 if at == "usr/etc" else max(1, len(trail) - 1) :]
             continue
         if not at and name == "etc":
             todo += ("etc", "usr")
@@ -87,12 +85,15 @@ def walk(
             link = here.files.get(name)
             target = None if link is None else target_of(link)
             if target is not None:
+                parts = [part for part in target.split("/")[::-1] if part not in ("", ".")]
                 hops += 1
-                if hops > limits.LINK_HOPS_MAX:
-                    raise MalformedImage(f"{'/'.join(way)!r:.300}: too many symbolic links")
+                names += len(parts)
+                if hops > limits.LINK_HOPS_MAX or names > limits.LINK_NAMES_MAX:
+                    what = "symbolic links" if hops > limits.LINK_HOPS_MAX else "names behind links"
+                    raise MalformedImage(f"{'/'.join(way)!r:.300}: too many {what}")
                 if target.startswith("/"):
-                    here, at = root, ""
-                todo += [part for part in target.split("/")[::-1] if part not in ("", ".")]
+                    del trail[1:]
+                todo += parts
                 continue
             if make is None:
                 return None, "/".join([join(at, name), *todo[::-1]])
@@ -101,5 +102,5 @@ def walk(
             check_depth(at, "/".join(way))
             below = make(join(at, name))
             here.set_dir(name, below)
-        here, at = below, join(at, name)
-    return here, at
+        trail.append((below, join(at, name)))
+    return trail[-1]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bridge.errors import BridgeError, MalformedImage, NoSpace, VerificationFailed, is_full
+from bridge.layer.allowance import Allowance
 from bridge.limits import PARALLEL_BLOBS
 from bridge.oci.digest import Digest
 from bridge.oci.model import (
@@ -168,6 +169,7 @@ class _Pull:
         self._progress = progress
         self._stats = Stats()
         self._stats_lock = threading.Lock()
+        self._allowance = Allowance()
         self._cancelled = threading.Event()
         self._last_read = 0.0
         self._read: dict[Digest, int] = {}
@@ -304,13 +306,15 @@ class _Pull:
         count = _Count()
         blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
         with (
+            self._allowance.layer() as allowance,
             Transaction(self._repo) as transaction,
-            ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id)) as chunks,
+            ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id, allowance)) as chunks,
         ):
             only = wanted.only
             imported = ingest(
                 count.through(chunks),
                 transaction,
+                allowance,
                 (lambda: transaction.holds(only)) if only else None,
             )
             if imported is None:

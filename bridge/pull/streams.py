@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from bridge.errors import BridgeError, MalformedImage, VerificationFailed
+from bridge.layer.allowance import Allowance, LayerAllowance
 from bridge.layer.compression import decompress
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import Descriptor, layer_compression
@@ -16,23 +17,31 @@ _AHEAD = 16
 """Chunks (of about 256 KiB) that wait for the next stage at most; as many may be in its hands."""
 
 
-def tar_stream(blob: Iterable[bytes], layer: Descriptor, diff_id: Digest) -> Iterator[bytes]:
+def tar_stream(
+    blob: Iterable[bytes],
+    layer: Descriptor,
+    diff_id: Digest,
+    allowance: LayerAllowance | None = None,
+) -> Iterator[bytes]:
     """Return a whole blob's tar stream; it raises at its end, at the latest, if it is not right.
 
-    Blob digest and size, the compression's own checks, and the DiffID: `VerificationFailed` or
-    `MalformedImage`, the former where both are true.
+    Blob digest and size, the compression's own checks, what `allowance` leaves the layer to grow
+    to, and the DiffID: `VerificationFailed` or `MalformedImage`, the former where both are true.
     """
+    allowance = allowance or Allowance().layer()
     chunks = verified(blob, Verifier(f"layer {layer.digest}", layer.digest, layer.size))
     compression = layer_compression(layer.media_type)
-    chunks = _decompressed(chunks, compression)
+    chunks = _decompressed(chunks, compression, allowance)
     if compression == "none" and layer.digest == diff_id:
         return chunks  # the same bytes under the same digest: hashed once
     return verified(chunks, Verifier(f"layer {layer.digest}: its DiffID", diff_id))
 
 
-def _decompressed(blob: Iterator[bytes], compression: str) -> Iterator[bytes]:
+def _decompressed(
+    blob: Iterator[bytes], compression: str, allowance: LayerAllowance
+) -> Iterator[bytes]:
     try:
-        yield from decompress(blob, compression)
+        yield from allowance.making(decompress(allowance.taking(blob), compression))
     except MalformedImage:
         # Is that what was published, or was it damaged since? The digest of all of it tells.
         for _ in blob:

@@ -38,7 +38,9 @@ class Done:
         return errors[0]
 
 
-def bootc_py(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Done:
+def bootc_py(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Done:
     """Runs `bootc-py` with `arguments`; `env` is added to this process's environment."""
     done = subprocess.run(
         [sys.executable, "-m", "bridge", *map(str, arguments)],
@@ -46,6 +48,7 @@ def bootc_py(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Do
         capture_output=True,
         text=True,
         env={**os.environ, **(env or {})},
+        cwd=cwd,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -4,78 +4,25 @@ from __future__ import annotations
 
 import base64
 import itertools
-import struct
 from collections.abc import Iterator
 
 import pytest
+from support.crafted.blocks import (
+    END,
+    GNU,
+    USTAR,
+    body,
+    header,
+    long,
+    pax,
+    record,
+    sparse_old,
+    sparse_pax,
+)
 
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer.tar import Entry, TarReader
-
-END = bytes(1024)
-USTAR = b"ustar\x0000"
-GNU = b"ustar  \0"
-
-
-def header(
-    name: bytes = b"f",
-    kind: bytes = b"0",
-    size: int | bytes = 0,
-    *,
-    mode: bytes = b"0000644\0",
-    uid: bytes = b"0000000\0",
-    gid: bytes = b"0000000\0",
-    mtime: bytes = b"00000000000\0",
-    target: bytes = b"",
-    magic: bytes = USTAR,
-    major: bytes = b"0000000\0",
-    rest: bytes = b"",
-    checksum: bytes | None = None,
-) -> bytes:
-    if isinstance(size, int):
-        size = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
-    before = struct.pack("100s8s8s8s12s12s", name, mode, uid, gid, size, mtime)
-    after = struct.pack("1s100s8s32s32s8s8s", kind, target, magic, b"", b"", major, b"0000000\0")
-    after = (after + rest).ljust(356, b"\0")
-    if checksum is None:
-        checksum = b"%06o\0 " % (sum(before) + 8 * 32 + sum(after))
-    return before + checksum + after
-
-
-def body(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 512)
-
-
-def record(key: bytes, value: bytes) -> bytes:
-    rest = b" " + key + b"=" + value + b"\n"
-    length = len(rest) + 1
-    while len(str(length)) + len(rest) != length:
-        length += 1
-    return str(length).encode() + rest
-
-
-def pax(*records: tuple[bytes, bytes] | bytes, kind: bytes = b"x") -> bytes:
-    data = b"".join(item if isinstance(item, bytes) else record(*item) for item in records)
-    return header(b"PaxHeaders/f", kind, len(data)) + body(data)
-
-
-def long(kind: bytes, text: bytes) -> bytes:
-    return header(b"././@LongLink", kind, len(text), magic=GNU) + body(text)
-
-
-def sparse_old(
-    pieces: list[tuple[int, int]], real: int, stored: int, more: int = 0, magic: bytes = GNU
-) -> bytes:
-    table = b"".join(b"%011o\0%011o\0" % piece for piece in pieces).ljust(96, b"\0")
-    rest = bytes(41) + table + bytes([more]) + b"%011o\0" % real
-    return header(b"s", b"S", stored, magic=magic, rest=rest)
-
-
-def sparse_pax(payload: bytes, *records: tuple[bytes, bytes]) -> bytes:
-    full = [(b"GNU.sparse." + key, value) for key, value in records]
-    return pax(*full) + header(b"s", size=len(payload)) + body(payload)
-
 
 V1 = ((b"major", b"1"), (b"minor", b"0"))
 

@@ -458,5 +458,5 @@ def test_oversized_metadata_is_not_written(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.ostree.transaction.METADATA_MAX", 100)
-    with Transaction(repo) as transaction, pytest.raises(DamagedRepository, match="over"):
+    with Transaction(repo) as transaction, pytest.raises(MalformedImage, match="limit"):
         transaction.write_dirtree(DirTree({"a" * 40: "0" * 64, "b": "0" * 64}, {}))

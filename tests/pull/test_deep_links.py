@@ -36,7 +36,7 @@ def repo(tmp_path: Path) -> Iterator[Repository]:
     ids=["in a layer", "of a lower layer", "to a deep directory", "one after the other"],
 )
 def test_too_deep_is_refused(repo: Repository, layers: list[list[Member]]) -> None:
-    with pytest.raises(MalformedImage, match="leads through links to more than 256 levels"):
+    with pytest.raises(MalformedImage, match=r"more than 256 levels|names behind links"):
         merged(repo, *layers)
 
 

@@ -75,13 +75,15 @@ def test_what_is_dropped_is_named(
 def test_foreign_xattrs_are_named_on_every_entry(
     repo: Repository, make: Callable[..., Member]
 ) -> None:
-    mine = {"user.mine": "v"}
+    mine = {"trusted.mine": "v"}  # links cannot have others
     members = [make(path, xattrs=FOREIGN | mine) for path in ("etc/a", "b", "c")]
     assert sorted(dropped(repo, *members)) == sorted(
         (path, f"xattr {name}") for path in ("usr/etc/a", "b", "c") for name in FOREIGN
     )
     found = nodes(repo, merged(repo, members))
-    assert all(found[path][0].xattrs == ((b"user.mine", b"v"),) for path in ("usr/etc/a", "b", "c"))
+    assert all(
+        found[path][0].xattrs == ((b"trusted.mine", b"v"),) for path in ("usr/etc/a", "b", "c")
+    )
 
 
 def test_empty_xattrs_are_named_too(repo: Repository) -> None:
