@@ -187,7 +187,7 @@ class Transport:
                 if failure is None:
                     return response
                 tries = f" ({backoff.tries} tries)" if backoff.tries > 1 else ""
-                raise NetworkError(f"{failure}{tries}; try again later") from None
+                raise NetworkError(f"{failure}{tries}") from None
 
     def backoff(self) -> retry.Backoff:
         """Return the waits for a new request."""
