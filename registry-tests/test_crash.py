@@ -27,7 +27,7 @@ from rig.registry import Registry, run_registry
 from tools import crash
 from tools.images import cache
 
-CALLS = int(os.environ.get("BOOTC_PY_CRASH_CALLS", 6))
+CALLS = int(os.environ.get("BOOTC_PY_CRASH_CALLS", 4))
 ROUNDS = int(os.environ.get("BOOTC_PY_CRASH_ROUNDS", 3))
 CUTS = int(os.environ.get("BOOTC_PY_CRASH_CUTS", 2))
 
