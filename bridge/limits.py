@@ -62,6 +62,9 @@ TOKEN_MARGIN = 10.0
 """A token this near its end is renewed before it is used."""
 CREDENTIAL_HELPER_TIMEOUT = 60.0
 """A helper may ask a person, or another host."""
+REPAIR_AHEAD = 4 * MIB
+"""Bytes fetched before they are looked at, where a few objects of a layer are wanted: few, for the
+rest is in vain, but enough that network and import do not wait for one another."""
 RESUME_PROGRESS = 1 * MIB
 """A body that broke after this many new bytes has not used up a try."""
 BLOB_BUFFER = 256 * KIB

@@ -55,12 +55,17 @@ class Downloads:
         for download in list(self._running):
             download.stop()
 
-    def chunks(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
-        """Yield the blob's bytes as they come; `NetworkError` when they stop coming for good."""
+    def chunks(
+        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield the blob's bytes as they come; `NetworkError` when they stop coming for good.
+
+        With `ahead` no more than about so many bytes are fetched before they are asked for.
+        """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with self.space.writing(0, files=1):
             fd = os.open(kept.name(descriptor.digest), flags, 0o600, dir_fd=self._fd)
-        download = _Download(self, descriptor, meter, fd)
+        download = _Download(self, descriptor, meter, fd, ahead)
         self._running.append(download)
         if download.kept:
             self._resumed.add(descriptor.digest)
@@ -104,13 +109,22 @@ class _Download:
     says nothing, and nobody should have to wait with it.
     """
 
-    def __init__(self, owner: Downloads, descriptor: Descriptor, meter: Meter, fd: int) -> None:
+    def __init__(
+        self,
+        owner: Downloads,
+        descriptor: Descriptor,
+        meter: Meter,
+        fd: int,
+        ahead: int | None,
+    ) -> None:
         self.descriptor = descriptor
         self.meter = meter
         self.space = owner.space
         self.stopped = False
         self.kept = self.written = min(os.fstat(fd).st_size, descriptor.size)
         self._fd = fd
+        self._ahead = descriptor.size if ahead is None else ahead
+        self._position = 0
         self._users = 2
         self._joined = False
         self._error: BaseException | None = None
@@ -132,6 +146,8 @@ class _Download:
         with self._changed:
             self.written += len(chunk)
             self._changed.notify()
+            while self.written - self._position > self._ahead and not self.stopped:
+                self._changed.wait()
 
     def follow(self) -> Iterator[bytes]:
         """Yield the file's bytes from its start, waiting for those that are still to come."""
@@ -142,6 +158,8 @@ class _Download:
                     while self.written <= position and not (self._ended or self.stopped):
                         self._changed.wait()
                     available = self.written - position
+                    self._position = position
+                    self._changed.notify()
                 if not available:
                     break
                 chunk = os.pread(self._fd, min(available, BLOB_BUFFER), position)

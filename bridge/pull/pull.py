@@ -12,7 +12,7 @@ from datetime import datetime
 
 from bridge.errors import BridgeError, MalformedImage, NoSpace, VerificationFailed, is_full
 from bridge.layer.allowance import Allowance
-from bridge.limits import PARALLEL_BLOBS
+from bridge.limits import PARALLEL_BLOBS, REPAIR_AHEAD
 from bridge.oci.digest import Digest
 from bridge.oci.model import (
     CONFIG_TYPES,
@@ -304,7 +304,8 @@ class _Pull:
     def _import_blob(self, wanted: LayerPlan, meter: Meter) -> tuple[str | None, Stats, int]:
         """Import a layer; return its commit, what was stored, and the size of its tar stream."""
         count = _Count()
-        blob = self._watched(wanted, self._source.blob(wanted.layer, meter))
+        ahead = REPAIR_AHEAD if wanted.only else None
+        blob = self._watched(wanted, self._source.blob(wanted.layer, meter, ahead))
         with (
             self._allowance.layer() as allowance,
             Transaction(self._repo) as transaction,

@@ -30,8 +30,14 @@ class Source(Protocol):
     def config(self, descriptor: Descriptor) -> bytes:
         """Return the image configuration's bytes."""
 
-    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
-        """Yield a blob's bytes, unverified; what came over the network is counted by `meter`."""
+    def blob(
+        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield a blob's bytes, unverified; what came over the network is counted by `meter`.
+
+        With `ahead` not many more bytes than that are fetched before they are asked for: the
+        reader may stop.
+        """
 
     def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
         """Return a few bytes of a blob, unverified, or None where they cannot be had alone."""
@@ -106,8 +112,10 @@ class _RegistrySource:
     def config(self, descriptor: Descriptor) -> bytes:
         return self._client.read_blob(self._reference, descriptor, limits.CONFIG_MAX)
 
-    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
-        return self._downloads.chunks(descriptor, meter)
+    def blob(
+        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+    ) -> Iterator[bytes]:
+        return self._downloads.chunks(descriptor, meter, ahead)
 
     def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
         return self._client.read_range(self._reference, descriptor, start, length)
@@ -146,7 +154,9 @@ class _LayoutSource:
     def config(self, descriptor: Descriptor) -> bytes:
         return self._layout.read_blob(descriptor, limits.CONFIG_MAX)
 
-    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
+    def blob(
+        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+    ) -> Iterator[bytes]:
         with self._layout.open_blob(descriptor) as file:
             while chunk := file.read(limits.BLOB_BUFFER):
                 yield chunk

@@ -169,7 +169,7 @@ class _Registry:
     def base_url(self, host: str, _meter: Any, **_more: object) -> str:
         return f"https://{host}"
 
-    def exchange(self, _request: Request, _meter: Any) -> Reply:
+    def exchange(self, _request: Request, _meter: Any, _backoff: Any) -> Reply:
         return self._reply
 
 

@@ -153,6 +153,28 @@ def test_the_reader_follows_a_slow_writer(repo: Repository) -> None:
         assert b"".join(chunks) == TAR[11:]
 
 
+def test_a_reader_that_may_stop_is_not_left_far_behind(repo: Repository) -> None:
+    """The writer waits: what it has fetched when the reader stops is known to the byte."""
+    reached = threading.Event()
+
+    def body(start: int) -> Generator[bytes, None, None]:
+        for at in range(0, len(TAR), 1000):
+            if at == 202_000:
+                reached.set()  # never before the reader asked for more
+            yield TAR[at : at + 1000]
+
+    _, blobs = downloads(repo, body)
+    meter = Meter()
+    with blobs:
+        reader = blobs.chunks(BLOB, meter, ahead=100_000)
+        got = next(reader)
+        while len(got) < 101_000:
+            got += next(reader)
+        assert meter.received_bytes <= 202_000 and not reached.is_set()
+        rest = b"".join(reader)
+    assert got + rest == TAR and meter.received_bytes == len(TAR)
+
+
 def test_an_error_comes_after_what_there_is_and_the_rest_comes_next_time(repo: Repository) -> None:
     def breaking(start: int) -> Generator[bytes, None, None]:
         yield TAR[:5000]

@@ -605,7 +605,9 @@ class TwoCopies:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layout, name)
 
-    def blob(self, descriptor: Descriptor, meter: Meter) -> Iterator[bytes]:
+    def blob(
+        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+    ) -> Iterator[bytes]:
         if descriptor.digest in self.distrusted:
             return self.layout.blob(descriptor, meter)
         return iter([self.bad[descriptor.digest]])
