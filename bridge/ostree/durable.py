@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 
+_NEW = ".new"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -58,7 +59,7 @@ def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None
     It is written as `.NAME.new` first. A process that is cut off may leave that; the next to
     write `name` goes on with it.
     """
-    temporary = f".{name}.new"
+    temporary = _temporary(name)
     fd = _open_locked(temporary, dir_fd)
     try:
         os.ftruncate(fd, 0)
@@ -91,6 +92,35 @@ def _open_locked(name: str, dir_fd: int) -> int:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def remove_unfinished(name: str, dir_fd: int) -> None:
+    """Remove what a `replace_file` of `name` that was cut off left; not what is being written."""
+    temporary = _temporary(name)
+    try:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(temporary, flags, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    try:
+        # Who waits for this lock finds the file gone, and makes another.
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(temporary, dir_fd=dir_fd)
+    except (BlockingIOError, FileNotFoundError):
+        return
+    finally:
+        os.close(fd)
+
+
+def unfinished(name: str) -> str | None:
+    """Return what a file of that name is to replace when it is finished; None: it is no such."""
+    if name.startswith(".") and name.endswith(_NEW) and len(name) > len(_NEW) + 1:
+        return name[1 : -len(_NEW)]
+    return None
+
+
+def _temporary(name: str) -> str:
+    return f".{name}{_NEW}"
 
 
 def append_line(name: str, line: str, dir_fd: int) -> None:

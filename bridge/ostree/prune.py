@@ -34,6 +34,7 @@ def prune(repo: Repository) -> PruneResult:
     """
     with lock.held(repo.fd, ".lock", repo.path):
         remove_abandoned(repo.fd)
+        refs.remove_unfinished(repo)
         keep = reachable(repo, set(refs.roots(repo).values()))
         repo.known.forget()
         there = list(repo.objects())

@@ -136,6 +136,24 @@ def delete(repo: Repository, name: str) -> None:
     durable.sync_directory(parent, repo.fd)
 
 
+def remove_unfinished(repo: Repository, below: str = HEADS) -> None:
+    """Remove what writers of refs that were cut off left among them."""
+    try:
+        fd = durable.open_directory(below, repo.fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # removed meanwhile; or broken, which whoever reads refs will say
+    try:
+        with os.scandir(fd) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_directory in found:
+            if is_directory:
+                remove_unfinished(repo, f"{below}/{name}")
+            elif (ref := durable.unfinished(name)) is not None:
+                durable.remove_unfinished(ref, fd)
+    finally:
+        os.close(fd)
+
+
 def _all(repo: Repository) -> Iterator[tuple[str, str | DamagedRepository]]:
     for kind in _KINDS:
         for name, each in _walk(repo.fd, kind):

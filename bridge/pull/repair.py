@@ -78,6 +78,7 @@ def repair(
         stack.enter_context(lock.writing(repo))
         stack.callback(repo.damaged.clear)
         remove_abandoned(repo.fd)
+        refs.remove_unfinished(repo)
         run = _Repair(repo, network or NetworkOptions(), progress or Progress(), stack)
         return run.run({each.checksum: each.kind for each in faults}, origins, set(only))
 

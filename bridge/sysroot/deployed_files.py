@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from bridge.errors import BridgeError, DamagedRepository
 from bridge.limits import BLOB_BUFFER
 from bridge.ostree import checkout, content, durable, objects
-from bridge.ostree.objects import ObjectType
+from bridge.ostree.objects import DirTree, ObjectType
 from bridge.sysroot import files, kernel
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.sysroot import State, Sysroot
+
+_TEMPORARY = ".bootc-py-mended-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class _Verifier:
             found = self._repo.read_dirtree(tree)
         except DamagedRepository:
             return
+        if self._mend:
+            self._sweep(fd, found)
         for name, checksum in found.files.items():
             reason = self._file(checksum, fd, name)
             if reason:
@@ -90,14 +93,16 @@ class _Verifier:
         for name, (below, meta) in found.dirs.items():
             if not path and name == "etc":
                 continue
-            try:
-                with files.directory(fd, name) as opened:
-                    yield from self._directory(below, opened, f"{path}{name}/")
-            except OSError as error:
-                yield self._fault(f"{path}{name}", f"no directory: {error.strerror}")
-                if self._mend:
-                    durable.remove_tree(name, fd)
-                    checkout.checkout_tree(self._repo, below, meta, fd, name)
+            with ExitStack() as stack:
+                try:
+                    opened = stack.enter_context(files.directory(fd, name))
+                except OSError as error:
+                    yield self._fault(f"{path}{name}", f"no directory: {error.strerror}")
+                    if self._mend:
+                        durable.remove_tree(name, fd)
+                        checkout.checkout_tree(self._repo, below, meta, fd, name)
+                    continue
+                yield from self._directory(below, opened, f"{path}{name}/")
 
     def _file(self, checksum: str, fd: int, name: str) -> str:
         """Return what is wrong with a file; nothing where the object itself is damaged."""
@@ -113,8 +118,15 @@ class _Verifier:
             return ""
         return "damaged" if _hash(path, self._repo.fd) == checksum else ""
 
+    @staticmethod
+    def _sweep(fd: int, tree: DirTree) -> None:
+        """Remove what a run that was cut off has not renamed."""
+        for name in os.listdir(fd):
+            if name.startswith(_TEMPORARY) and name not in tree.files and name not in tree.dirs:
+                durable.remove_tree(name, fd)
+
     def _replace(self, checksum: str, fd: int, name: str) -> None:
-        temporary = f".bootc-py-{secrets.token_hex(8)}"
+        temporary = f"{_TEMPORARY}{checksum}"
         checkout.checkout_file(self._repo, checksum, fd, temporary)
         here = files.lstat(fd, name)
         if here is not None and stat.S_ISDIR(here.st_mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,19 @@ def test_a_failed_write_leaves_the_old_value(
         refs.write(repo, "a", B)
     assert [each.name for each in heads.iterdir()] == ["a"]
     assert refs.resolve(repo, "a") == A
+
+
+def test_what_a_writer_left_unfinished_is_removed_and_nothing_else(
+    repo: Repository, heads: Path
+) -> None:
+    refs.write(repo, "a/b", A)
+    for name in (".c.new", "a/.b.new", "a/.new", "a/.other", "a/x.new"):
+        (heads / name).write_text("half")
+    with (heads / "a/.busy.new").open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        refs.remove_unfinished(repo)
+    left = {str(path.relative_to(heads)) for path in heads.rglob("*") if path.is_file()}
+    assert left == {"a/b", "a/.busy.new", "a/.new", "a/.other", "a/x.new"}
+    refs.remove_unfinished(repo)
+    assert not (heads / "a/.busy.new").exists()
+    assert refs.resolve(repo, "a/b") == A

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from support import images
 
+from bridge.ostree import refs
+from bridge.ostree.objects import ObjectType
+from bridge.ostree.repository import Repository
+from bridge.pull.refnames import LAYERS
 from rig.command import PLAIN_HTTP
 from rig.crash.zygote import Zygote
 from rig.push import push
@@ -37,6 +41,8 @@ class Scene:
     """Whether the image is in a registry, not in a layout on disk."""
     reversible: bool = False
     """Whether a second run takes back the first."""
+    damaged: bool = False
+    """Whether the command finds a store that is damaged, and heals it."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,24 @@ def _to_roll_back(shop: Shop, root: Path) -> None:
         shop.switch("rollback", f"v{version}", root)
 
 
+def _damaged(shop: Shop, root: Path) -> None:
+    """A host with objects of every kind damaged and missing, and a ref that is gone."""
+    shop.stock("repair", "v1", 1)
+    shop.switch("repair", "v1", root)
+    with Repository.open(root / "ostree/repo") as repo:
+        for kind in ObjectType:
+            found = sorted(checksum for checksum, each in repo.objects() if each is kind)
+            paths = [Path(repo.path) / repo.object_path(checksum, kind) for checksum in found]
+            files = [path for path in paths if not path.is_symlink() and path.stat().st_size]
+            *others, last = files
+            for path in others[:1]:
+                path.unlink()
+            with last.open("r+b") as file:
+                file.write(b"damaged")
+        layer = next(name for name in refs.listing(repo) if name.startswith(LAYERS))
+        refs.delete(repo, layer)
+
+
 _NAME = "os/tiny:v1"
 _SYSROOT = ("--sysroot", "{root}")
 _PULL = ("image", "pull", "{image}", "--repo", "{root}/repo", PLAIN_HTTP)
@@ -181,6 +205,7 @@ SCENES = {
         Scene("upgrade", _followed, ("upgrade", *_SYSROOT)),
         Scene("prune", _litter, ("image", "prune", *_SYSROOT)),
         Scene("rollback", _to_roll_back, ("rollback", *_SYSROOT), reversible=True),
+        Scene("repair", _damaged, ("fsck", "--repair", "--quiet", *_SYSROOT), damaged=True),
     )
 }
 
