@@ -18,10 +18,13 @@ for _place in (Path(__file__).parent, Path(__file__).parents[1]):
 from rig import published, twopkg  # noqa: E402
 from rig.proxy import CountingProxy, run_proxy  # noqa: E402
 from rig.registry import Registry, run_registry  # noqa: E402
+from support.removable import removable  # noqa: E402
 
 from tools.images import build, cache  # noqa: E402
 from tools.images.layout import Layout  # noqa: E402
 from tools.images.spec import FORMATS, IMAGES, VERSIONS  # noqa: E402
+
+__all__ = ["removable"]
 
 Images = Mapping[tuple[str, str, str], Layout]
 

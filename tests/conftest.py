@@ -1,0 +1,5 @@
+"""For all tests."""
+
+from support.removable import removable
+
+__all__ = ["removable"]
