@@ -152,12 +152,16 @@ class Staging:
 
     def _fill(self, fd: int, meta: FileMeta, chunks: Iterable[Any], size: int) -> None:
         if self._mode != "archive":
+            ends_in_hole = False
             for chunk in chunks:
                 if _is_hole(chunk):
                     os.lseek(fd, len(chunk), os.SEEK_CUR)  # zeros take no room on the disk
-                else:
+                    ends_in_hole = True
+                elif chunk:
                     durable.write_all(fd, chunk)
-            os.ftruncate(fd, size)
+                    ends_in_hole = False
+            if ends_in_hole:
+                os.ftruncate(fd, size)
             return
         durable.write_all(fd, objects.archive_header(meta, size))
         deflater = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
