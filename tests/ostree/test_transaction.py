@@ -113,6 +113,38 @@ def test_empty_chunks_and_short_writes_lose_nothing(
     assert read(repo, checksum) == (meta, BIG)
 
 
+ZEROS = bytes(64 * 1024)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [ZEROS],
+        [ZEROS, b""],
+        [b"a", ZEROS],
+        [b"a", ZEROS, b""],
+        [ZEROS, b"a"],
+        [ZEROS, b"a", ZEROS, ZEROS],
+        [b"a" + ZEROS, ZEROS[1:], memoryview(ZEROS)],
+        [ZEROS[: 16 * 1024 - 1]],
+        [b"", ZEROS, b"", b"b", b""],
+    ],
+    ids=lambda chunks: "-".join(str(len(chunk)) for chunk in chunks),
+)
+def test_zeros_are_kept_and_take_no_room(repo: Repository, chunks: list[bytes]) -> None:
+    payload = b"".join(chunks)
+    with Transaction(repo) as transaction:
+        checksum = transaction.write_stream(regular(0o644), len(payload), chunks)
+        transaction.publish()
+    assert read(repo, checksum) == (regular(0o644), payload)
+    assert checksum == objects.file_checksum(regular(0o644), payload)
+    path = Path(repo.path) / repo.object_path(checksum, ObjectType.FILE)
+    solid = sum(len(chunk) for chunk in chunks if any(chunk) or len(chunk) < 16 * 1024)
+    if repo.mode != "archive":
+        assert path.stat().st_size == len(payload)
+        assert path.stat().st_blocks * 512 <= -(-solid // 4096) * 4096 + 8192
+
+
 # -- visibility ------------------------------------------------------------------------------------
 
 
