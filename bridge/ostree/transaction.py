@@ -165,7 +165,7 @@ class Transaction:
         staging, repo = self._staging.fd, self._repo
         is_staged = any(self._staged.values())
         # What a new value of a ref leads to may be there from a process that was cut off.
-        if is_staged or any(refs.resolve(repo, name) != commit for name, commit in self._refs):
+        if is_staged or any(refs.current(repo, name) != commit for name, commit in self._refs):
             durable.syncfs(staging)
         if is_staged:
             with repo.publishing:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.errors import BridgeError, Busy, NotFound
+from bridge.errors import BridgeError, Busy, DamagedRepository, NotFound
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
 from bridge.pull import images
@@ -185,6 +185,7 @@ def _drop_replaced(sysroot: Sysroot, progress: Progress) -> None:
     progress.stage(Stage.PRUNING)
     try:
         replaced.drop(sysroot)
-    except Busy as error:
-        # The deployment stands; the next update goes on from the note.
+    except (Busy, DamagedRepository) as error:
+        # The deployment stands, and nothing that was to be on the disk is not; the next update
+        # goes on from the note.
         progress.message(f"warning: nothing was pruned: {error}")

@@ -41,6 +41,7 @@ HARMLESS = (
     Harmless("rmdir", r"/refs/heads/", "an empty directory among the refs stays"),
     Harmless("open", r"/history\.jsonl$", "a full disk: a warning; only its readers miss it"),
     Harmless("write", r"/history\.jsonl$", "the same"),
+    Harmless("mkdir", r"/extensions(/bootc-py)?$", "the same, on the way there"),
 )
 
 
