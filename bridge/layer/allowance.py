@@ -23,9 +23,10 @@ class Allowance:
     zeros: those take no disk."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        self.entries = self.names = 0
+        """Of all layers; changed under the lock, by the layers themselves: it is done often."""
         self._content = self._grown = self._solid = 0
-        self._entries = self._names = 0
 
     def layer(self) -> LayerAllowance:
         """Return the part of one of its layers."""
@@ -34,7 +35,7 @@ class Allowance:
     def grow(self, content: int, grown: int, solid: int) -> None:
         """Count content, and what layers beyond the ratio have of it; `MalformedImage` for too
         much."""
-        with self._lock:
+        with self.lock:
             self._content += content
             self._grown += grown
             self._solid += solid
@@ -47,14 +48,11 @@ class Allowance:
                 f"the image's layers hold more than {limits.CONTENT_MAX} bytes, which is the limit"
             )
 
-    def name(self, entries: int, length: int) -> None:
-        """Count entries, and the characters of their paths; `MalformedImage` for too many."""
-        with self._lock:
-            self._entries += entries
-            self._names += length
-        if self._entries > limits.ENTRIES_MAX:
+    def refuse_names(self) -> None:
+        """Raise `MalformedImage` where there are too many entries, or too much in their paths."""
+        if self.entries > limits.ENTRIES_MAX:
             raise MalformedImage(f"the image has more than {limits.ENTRIES_MAX} entries")
-        if self._names > limits.NAMES_MAX:
+        if self.names > limits.NAMES_MAX:
             raise MalformedImage(f"the image's paths have more than {limits.NAMES_MAX} characters")
 
 
@@ -78,14 +76,21 @@ class LayerAllowance:
         if kind is not None:
             with suppress(MalformedImage):  # it may be another layer's
                 self._image.grow(-self._made, -self._grown, -self._solid)
-            with suppress(MalformedImage):
-                self._image.name(-self._entries, -self._names)
+            with self._image.lock:
+                self._image.entries -= self._entries
+                self._image.names -= self._names
 
     def name(self, path: str) -> None:
-        """Count an entry, or a directory on the way to one."""
+        """Count an entry, or a directory on the way to one; `MalformedImage` for too many."""
+        length = len(path)
         self._entries += 1
-        self._names += len(path)
-        self._image.name(1, len(path))
+        self._names += length
+        image = self._image
+        with image.lock:
+            image.entries += 1
+            image.names += length
+        if image.entries > limits.ENTRIES_MAX or image.names > limits.NAMES_MAX:
+            image.refuse_names()
 
     def taking(self, blob: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the chunks of the layer's blob, counted."""

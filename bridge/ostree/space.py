@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,20 +81,24 @@ class Space:
         with self._lock:
             self._look(only_less=False)
 
-    @contextmanager
-    def writing(self, size: int, files: int = 0) -> Iterator[None]:
-        """Have room for `size` bytes, and `files` new files, while they are being written.
+    def writing(self, size: int, files: int = 0) -> _Writing:
+        """Return a context that has room for `size` bytes, and `files` new files, while they are
+        being written.
 
         `NoSpace` where what has to stay free would not; nothing is to be written then.
         """
+        return _Writing(self, size, files)
+
+    def begin(self, size: int, files: int) -> int:
+        """Take room for a write; return what `end` is to be told."""
         with self._lock:
-            cost = self._take(size, files)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._writing[0] -= cost
-                self._writing[1] -= files
+            return self._take(size, files)
+
+    def end(self, cost: int, files: int) -> None:
+        """Take that a write has ended, one way or the other."""
+        with self._lock:
+            self._writing[0] -= cost
+            self._writing[1] -= files
 
     def give_back(self, size: int, files: int = 0) -> None:
         """Take that what was counted was removed again."""
@@ -151,3 +153,21 @@ class Space:
                 "images with `image remove` and `image prune`, or lower min-free-space-percent in "
                 "its config"
             )
+
+
+class _Writing:
+    """There is one for each object: a generator's context would cost three times as much."""
+
+    __slots__ = ("_cost", "_files", "_size", "_space")
+
+    def __init__(self, space: Space, size: int, files: int) -> None:
+        self._space = space
+        self._size = size
+        self._files = files
+        self._cost = 0
+
+    def __enter__(self) -> None:
+        self._cost = self._space.begin(self._size, self._files)
+
+    def __exit__(self, *_: object) -> None:
+        self._space.end(self._cost, self._files)

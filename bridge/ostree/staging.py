@@ -66,7 +66,10 @@ class Staging:
             with self._space.writing(len(payload), files=1):
                 fd = os.open(name, _CREATE, created, dir_fd=self.fd)
                 try:
-                    self._fill(fd, meta, (payload,), len(payload))
+                    if len(payload) < _HOLE and self._mode != "archive":
+                        durable.write_all(fd, payload)
+                    else:
+                        self._fill(fd, meta, (payload,), len(payload))
                     self._finish(fd, meta, wanted, created)
                 finally:
                     os.close(fd)

@@ -66,6 +66,7 @@ class Transaction:
         repo.writers.add(self)
         self._stack.callback(repo.writers.discard, self)
         self._staged: dict[ObjectType, dict[str, int]] = {kind: {} for kind in ObjectType}
+        self._files = self._staged[ObjectType.FILE]  # looked into for each file: by no enum's hash
         self._refs: list[tuple[str, str]] = []
         self.stats = Stats()
 
@@ -85,7 +86,7 @@ class Transaction:
         checksum = digest.hexdigest()
         if not self._have(checksum, len(payload)):
             self._staging.write_payload(f"{checksum}.file", meta, payload)
-            self._staged[ObjectType.FILE][checksum] = len(payload)
+            self._files[checksum] = len(payload)
         return checksum
 
     def write_stream(self, meta: FileMeta, size: int, chunks: Iterable[Any]) -> str:
@@ -96,7 +97,7 @@ class Transaction:
         else:
             fd = self._staging.fd
             os.rename(name, f"{checksum}.file", src_dir_fd=fd, dst_dir_fd=fd)
-            self._staged[ObjectType.FILE][checksum] = size
+            self._files[checksum] = size
         return checksum
 
     def write_link(self, meta: FileMeta) -> str:
@@ -104,11 +105,11 @@ class Transaction:
         checksum = objects.file_checksum(meta)
         if not self._have(checksum, 0):
             self._staging.write_link(f"{checksum}.file", meta)
-            self._staged[ObjectType.FILE][checksum] = 0
+            self._files[checksum] = 0
         return checksum
 
     def _have(self, checksum: str, size: int) -> bool:
-        if checksum not in self._staged[ObjectType.FILE] and checksum not in self._repo.known:
+        if checksum not in self._files and checksum not in self._repo.known:
             return False
         self.stats.reused_objects += 1
         self.stats.reused_bytes += size

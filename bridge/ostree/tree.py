@@ -72,19 +72,19 @@ class Tree:
 
     def set_file(self, name: str, checksum: str) -> None:
         """Put a file there, in place of whatever has that name."""
-        self.dirs.pop(name, None)
-        self.files[check_name(name)] = checksum
-        self._check_size()
+        files, dirs = self.files, self.dirs
+        dirs.pop(name, None)
+        files[check_name(name)] = checksum
+        if len(files) + len(dirs) > DIRECTORY_MAX:
+            raise _too_large()
 
     def set_dir(self, name: str, tree: Tree) -> None:
         """Put a directory there, in place of whatever has that name."""
-        self.files.pop(name, None)
-        self.dirs[check_name(name)] = tree
-        self._check_size()
-
-    def _check_size(self) -> None:
-        if len(self.files) + len(self.dirs) > DIRECTORY_MAX:
-            raise MalformedImage(f"a directory with more than {DIRECTORY_MAX} names")
+        files, dirs = self.files, self.dirs
+        files.pop(name, None)
+        dirs[check_name(name)] = tree
+        if len(files) + len(dirs) > DIRECTORY_MAX:
+            raise _too_large()
 
     def remove(self, name: str) -> None:
         """Remove whatever has that name, if anything has."""
@@ -122,3 +122,7 @@ class Tree:
         for name, tree in self.dirs.items():  # no comprehension: that is a frame more, per level
             dirs[name] = tree.write(transaction), tree.meta
         return transaction.write_dirtree(DirTree(self.files, dirs))
+
+
+def _too_large() -> MalformedImage:
+    return MalformedImage(f"a directory with more than {DIRECTORY_MAX} names")

@@ -48,9 +48,10 @@ def ingest(
     allowance = allowance or Allowance().layer()
     reader = TarReader(chunks, on_hole=allowance.hole)
     builder = _Builder(reader, transaction, allowance)
+    count, add = allowance.name, builder.add
     for entry in reader:
-        allowance.name(entry.path)
-        builder.add(entry)
+        count(entry.path)
+        add(entry)
         if enough is not None and enough():
             return None
     reader.drain()
