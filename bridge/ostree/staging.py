@@ -32,6 +32,8 @@ _DEFLATE_LEVEL = 6
 """libostree's default for archive repositories."""
 _HOLE = 16 * limits.KIB
 """Zeros from this size on are not written: a few blocks are hardly worth a system call."""
+_TOLD_FILES, _TOLD_BYTES = 64, 256 * limits.KIB
+"""So many files, or bytes of them, are told at once to be written."""
 _ZEROS = memoryview(bytes(limits.SMALL_FILE))
 
 
@@ -47,9 +49,11 @@ class Staging:
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._now = time.time_ns()
         self._count = 0
+        self._begun = self._begun_files = 0
 
     def remove(self) -> None:
         """Remove the directory with everything that is still in it."""
+        self._end_all()
         durable.remove_tree(self._name, self._tmp)
         os.close(self.fd)  # and with it the lock: not before, for others may remove what has none
         os.close(self._tmp)
@@ -63,16 +67,16 @@ class Staging:
         if self._mode == "bare-user":
             created |= stat.S_IWUSR  # without it only root could set the xattr
         try:
-            with self._space.writing(len(payload), files=1):
-                fd = os.open(name, _CREATE, created, dir_fd=self.fd)
-                try:
-                    if len(payload) < _HOLE and self._mode != "archive":
-                        durable.write_all(fd, payload)
-                    else:
-                        self._fill(fd, meta, (payload,), len(payload))
-                    self._finish(fd, meta, wanted, created)
-                finally:
-                    os.close(fd)
+            self._begin(len(payload))
+            fd = os.open(name, _CREATE, created, dir_fd=self.fd)
+            try:
+                if len(payload) < _HOLE and self._mode != "archive":
+                    durable.write_all(fd, payload)
+                else:
+                    self._fill(fd, meta, (payload,), len(payload))
+                self._finish(fd, meta, wanted, created)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise _explain(error) from error
 
@@ -139,6 +143,26 @@ class Staging:
                     os.close(fd)
         except OSError as error:
             raise _explain(error) from error
+
+    def _begin(self, size: int) -> None:
+        """Have room for a new file of `size` bytes; `NoSpace` if there is none.
+
+        The files before it are written by now, and that is told for many at once: this is done
+        for each file. Until then they are taken for what may still come.
+        """
+        if self._begun_files >= _TOLD_FILES or self._begun >= _TOLD_BYTES:
+            self._end_all()
+        try:
+            cost = self._space.begin(size, 1)
+        except NoSpace:
+            self._end_all()
+            cost = self._space.begin(size, 1)
+        self._begun += cost
+        self._begun_files += 1
+
+    def _end_all(self) -> None:
+        self._space.end(self._begun, self._begun_files)
+        self._begun = self._begun_files = 0
 
     def _counted(self, chunks: Iterable[Any]) -> Generator[Any, None, None]:
         """Yield the chunks; each one's room is held while whoever took it writes it."""
