@@ -47,8 +47,14 @@ def _zstd(head: bytes, repeated: bytes, times: int) -> bytes:
     return packer.compress(head) + packer.compress(repeated) * times
 
 
-def _bomb(blob: bytes, kind: str) -> Image:
-    return layer(blob, kind, b"")
+def _bomb(blob: bytes, kind: str, content: bytes = b"") -> Image:
+    """A layer that nobody gets to the end of; or can, and then it has to have its DiffID."""
+    return layer(blob, kind, content)
+
+
+def _holes() -> Image:
+    hole = sparse_old([], GIB, 0)
+    return _bomb(_zstd(b"", hole, 1000), "zstd", hole * 1000)
 
 
 def _names(make: Callable[[int], bytes], count: int = 760_000) -> Image:
@@ -118,8 +124,7 @@ BOMBS: dict[str, tuple[Callable[[], Image], str]] = {
         lambda: _bomb(_zstd(bytes(1024), b"bomb" * (16 * MIB), 640), "zstd"), "a bomb"),
     "60 GiB of files of zeros": (lambda: _small_files(bytes(MIB)), "a bomb"),
     "60 GiB of files of text": (lambda: _small_files(b"bomb" * (MIB // 4)), "a bomb"),
-    "holes of 1 GiB, many": (
-        lambda: _bomb(_zstd(b"", sparse_old([], GIB, 0), 1000), "zstd"), "a bomb"),
+    "holes of 1 GiB, many": (_holes, "a bomb"),
     "500 layers of 128 MiB": (_many_layers, "a bomb"),
     "directories without end in one": (
         lambda: _names(_renamed(header(b"d/#######/a/", b"5"))), "100000 names"),
