@@ -165,6 +165,12 @@ class _Download:
                 chunk = os.pread(self._fd, min(available, BLOB_BUFFER), position)
                 position += len(chunk)
                 yield chunk
+            # All is here; whether the body ends here too is for the writer to see.
+            with self._changed:
+                self._position = position
+                self._changed.notify()
+                while not (self._ended or self.stopped):
+                    self._changed.wait()
             if self._error is not None:
                 raise self._error
             if self.stopped:

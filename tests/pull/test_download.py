@@ -175,6 +175,18 @@ def test_a_reader_that_may_stop_is_not_left_far_behind(repo: Repository) -> None
     assert got + rest == TAR and meter.received_bytes == len(TAR)
 
 
+def test_the_last_bytes_are_asked_for_too(repo: Repository) -> None:
+    """More of them at once than the writer may be ahead."""
+
+    def body(start: int) -> Generator[bytes, None, None]:
+        yield TAR[:-200_000]
+        yield TAR[-200_000:]
+
+    _, blobs = downloads(repo, body)
+    with blobs:
+        assert b"".join(blobs.chunks(BLOB, Meter(), ahead=1000)) == TAR
+
+
 def test_an_error_comes_after_what_there_is_and_the_rest_comes_next_time(repo: Repository) -> None:
     def breaking(start: int) -> Generator[bytes, None, None]:
         yield TAR[:5000]
@@ -195,6 +207,23 @@ def test_an_error_comes_after_what_there_is_and_the_rest_comes_next_time(repo: R
 def endless(start: int) -> Generator[bytes, None, None]:
     while True:
         yield TAR[:1]
+
+
+def test_a_body_that_goes_on_is_an_error_whoever_is_faster(repo: Repository) -> None:
+    read = threading.Event()
+
+    def too_long(start: int) -> Generator[bytes, None, None]:
+        yield TAR
+        read.wait(10)
+        raise VerificationFailed("longer than its descriptor says")
+
+    _, blobs = downloads(repo, too_long)
+    with blobs, pytest.raises(VerificationFailed, match="longer"):
+        got = b""
+        for chunk in blobs.chunks(BLOB, Meter()):
+            got += chunk
+            if got == TAR:
+                read.set()
 
 
 def test_a_reader_that_stops_stops_the_writer(repo: Repository) -> None:
