@@ -155,11 +155,11 @@ class _Download:
         try:
             while position < self.descriptor.size:
                 with self._changed:
+                    self._position = position
+                    self._changed.notify()
                     while self.written <= position and not (self._ended or self.stopped):
                         self._changed.wait()
                     available = self.written - position
-                    self._position = position
-                    self._changed.notify()
                 if not available:
                     break
                 chunk = os.pread(self._fd, min(available, BLOB_BUFFER), position)
