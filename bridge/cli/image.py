@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pull.add_argument(
         "--platform", metavar="OS/ARCH[/VARIANT]", help="default: that of this machine"
     )
+    shared.add_transfer(pull)
     shared.add_network(pull)
     shared.add_output(pull, progress=True)
     pull.set_defaults(run=_pull)
@@ -72,15 +74,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _pull(options: argparse.Namespace) -> int:
-    from bridge.cli.transfer import show
-    from bridge.pull.pull import pull
+    from bridge.cli.transfer import show, show_plan
+    from bridge.pull.pull import preview, pull
 
     reference = shared.image_reference(options.image, options.transport)
     network = shared.network_options(options)
     platform = _platform(options.platform)
+    depth = shared.depth(options)
+    if options.plan:
+        with ExitStack() as stack:
+            repo = None
+            if options.repo is None or (Path(options.repo) / "config").exists():
+                repo = stack.enter_context(shared.open_repository(options))
+            progress = stack.enter_context(shared.progress(options))
+            found = preview(
+                repo,
+                reference,
+                network=network,
+                platform=platform,
+                depth=depth,
+                progress=progress,
+            )
+        show_plan(options, found)
+        return 0
     with _open_or_create(options) as repo:
         with shared.progress(options) as progress:
-            report = pull(repo, reference, network=network, platform=platform, progress=progress)
+            report = pull(
+                repo,
+                reference,
+                network=network,
+                platform=platform,
+                depth=depth,
+                progress=progress,
+            )
         show("image pull", options, repo, report)
     return 0
 

@@ -15,6 +15,7 @@ from bridge.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from bridge.oci.reference import ImageReference
     from bridge.ostree.repository import Repository
+    from bridge.pull.plan import Depth
     from bridge.pull.progress import Progress
     from bridge.registry.options import NetworkOptions
 
@@ -31,6 +32,31 @@ def add_output(parser: argparse.ArgumentParser, *, progress: bool = False) -> No
         group.add_argument(
             "--progress-fd", type=int, metavar="FD", help="write progress to FD as JSON lines"
         )
+
+
+def add_transfer(parser: argparse.ArgumentParser) -> None:
+    """Add `--plan`, and `--partial`, which `depth` reads."""
+    group = parser.add_argument_group("transfer")
+    group.add_argument(
+        "--plan",
+        "--dry-run",
+        action="store_true",
+        help="tell what would be moved, layer by layer, and why; move nothing",
+    )
+    group.add_argument(
+        "--partial",
+        choices=("never", "files", "chunks"),
+        default="chunks",
+        help="how far down to look for what is here already, in layers that can be fetched in "
+        "parts (default: %(default)s)",
+    )
+
+
+def depth(options: argparse.Namespace) -> Depth:
+    """Return what `--partial` says."""
+    from bridge.pull.plan import Depth
+
+    return Depth(options.partial)
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retain", action="store_true", help="keep stored images that no deployment needs"
     )
+    shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
     parser.set_defaults(run=run)
@@ -22,15 +23,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Pull, deploy, report."""
-    from bridge.cli.transfer import show
+    from bridge.cli.transfer import show, show_plan
     from bridge.ostree.repository import Repository
-    from bridge.sysroot.update import switch
+    from bridge.sysroot.update import preview_switch, switch
 
     reference = shared.image_reference(options.image, options.transport)
     network = shared.network_options(options)
+    depth = shared.depth(options)
+    if options.plan:
+        with shared.progress(options) as progress:
+            found = preview_switch(
+                options.sysroot, reference, network=network, progress=progress, depth=depth
+            )
+        show_plan(options, found)
+        return 0
     with shared.progress(options) as progress:
         report = switch(
-            options.sysroot, reference, network=network, progress=progress, retain=options.retain
+            options.sysroot,
+            reference,
+            network=network,
+            progress=progress,
+            retain=options.retain,
+            depth=depth,
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("switch", options, repo, report)

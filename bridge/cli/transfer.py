@@ -10,9 +10,15 @@ from collections import Counter
 from bridge.cli.units import count_text, size_text
 from bridge.errors import is_full
 from bridge.ostree.repository import Repository
-from bridge.pull.report import TransferReport, append_history
+from bridge.pull.plan import LayerPlan
+from bridge.pull.report import LayerReport, TransferPlan, TransferReport, append_history
 
 _DROPPED_SHOWN = 5
+_AVOIDED = {
+    "layerBytes": "layers that are here",
+    "fileBytes": "files that are here",
+    "chunkBytes": "pieces of files that are here",
+}
 
 
 def show(
@@ -30,6 +36,43 @@ def show(
         print(json.dumps(report.to_json(), indent=2))
     elif not options.quiet:
         print(render(report, verbose=options.verbose))
+
+
+def show_plan(options: argparse.Namespace, plan: TransferPlan) -> None:
+    """Print what would be moved, as the options ask."""
+    if options.json:
+        print(json.dumps(plan.to_json(), indent=2))
+    elif not options.quiet:
+        print(render_plan(plan))
+
+
+def render_plan(plan: TransferPlan) -> str:
+    """Return the plan as text."""
+    requests = sum(each.transfer_requests for each in plan.layers)
+    lines = [
+        f"{'image:':<12} {plan.reference}",
+        f"{'digest:':<12} {plan.manifest_digest}",
+        f"{'to move:':<12} {size_text(plan.planned_bytes)} of {size_text(plan.image_bytes)} in "
+        f"{count_text(requests, 'request')}",
+        f"{'asked for:':<12} {size_text(plan.received_bytes)} in "
+        f"{count_text(plan.requests, 'request')}, to find that out",
+    ]
+    return "\n".join(lines + [_layer(each, each.transfer_bytes) for each in plan.layers])
+
+
+def _layer(plan: LayerPlan, moved: int) -> str:
+    return (
+        f"  {plan.layer.digest[:19]}  {plan.mode.value:<8} {size_text(moved):>9} of "
+        f"{size_text(plan.layer.size):>9}" + (f"  {plan.reason}" if plan.reason else "")
+    )
+
+
+def _moved(layer: LayerReport) -> str:
+    planned = layer.planned
+    line = _layer(layer.plan, layer.received_bytes)
+    if planned is not None and planned.transfer_bytes != layer.received_bytes:
+        line += f" (planned: {planned.mode.value}, {size_text(planned.transfer_bytes)})"
+    return line
 
 
 def render(report: TransferReport, *, verbose: bool = False) -> str:
@@ -51,15 +94,22 @@ def render(report: TransferReport, *, verbose: bool = False) -> str:
     if report.retries:
         received += f", {count_text(report.retries, 'retry')}"
     rows.append(("received", received))
-    present = sum(layer.plan.mode.value == "present" for layer in report.layers)
+    modes = Counter(layer.plan.mode.value for layer in report.layers)
     rows.append(
         (
             "layers",
-            f"{len(report.layers)}: {present} here already "
-            f"({size_text(report.avoided_layer_bytes)} not moved), "
-            f"{len(report.layers) - present} pulled",
+            f"{len(report.layers)}: {modes['present']} here already, {modes['partial']} in parts, "
+            f"{modes['whole']} whole",
         )
     )
+    avoided = report.avoided
+    if any(avoided.values()):
+        parts = [
+            f"{size_text(avoided[key])} in {name}"
+            for key, name in _AVOIDED.items()
+            if avoided[key]
+        ]
+        rows.append(("not moved", ", ".join(parts)))
     rows.append(
         (
             "store",
@@ -82,11 +132,7 @@ def render(report: TransferReport, *, verbose: bool = False) -> str:
     rows.append(("seconds", f"{seconds.total:.1f} ({', '.join(parts)})"))
     lines = [f"{name + ':':<12} {value}" for name, value in rows]
     if verbose:
-        lines += [
-            f"  {layer.plan.layer.digest}  {layer.plan.mode.value:<8} "
-            f"{size_text(layer.received_bytes):>9} of {size_text(layer.plan.layer.size)}"
-            for layer in report.layers
-        ]
+        lines += [_moved(layer) for layer in report.layers]
     return "\n".join(lines + _dropped(report, verbose))
 
 

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"only tell whether there is something newer (exit code {_NOTHING_NEWER}: there is "
         "not)",
     )
+    shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
     parser.set_defaults(run=run)
@@ -31,15 +32,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Pull, deploy, report; or ask only."""
-    from bridge.cli.transfer import show
+    from bridge.cli.transfer import show, show_plan
     from bridge.ostree.repository import Repository
-    from bridge.sysroot.update import check, upgrade
+    from bridge.sysroot.update import check, preview_upgrade, upgrade
 
     network = shared.network_options(options)
     if options.check:
         return _show_check(options, check(options.sysroot, network=network))
+    depth = shared.depth(options)
+    if options.plan:
+        with shared.progress(options) as progress:
+            plan = preview_upgrade(
+                options.sysroot, network=network, progress=progress, depth=depth
+            )
+        show_plan(options, plan)
+        return 0
     with shared.progress(options) as progress:
-        report = upgrade(options.sysroot, network=network, progress=progress)
+        report = upgrade(options.sysroot, network=network, progress=progress, depth=depth)
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("upgrade", options, repo, report)
     return 0

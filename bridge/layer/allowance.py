@@ -95,8 +95,12 @@ class LayerAllowance:
     def taking(self, blob: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the chunks of the layer's blob, counted."""
         for chunk in blob:
-            self._taken += len(chunk)
+            self.took(len(chunk))
             yield chunk
+
+    def took(self, size: int) -> None:
+        """Count bytes of the layer's blob, or what is here already in their place."""
+        self._taken += size
 
     def making(self, content: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the chunks that the blob decodes to, as long as there is allowance for them."""

@@ -1,20 +1,27 @@
 """The planner: how each layer is to be had, cheapest first.
 
 A layer is here already when its blob's ref is, or when another blob that gave the same DiffID is:
-recompressed images move nothing. Only DiffIDs that this program computed itself count.
+recompressed images move nothing. Only DiffIDs that this program computed itself count. Of the
+others those whose blobs say what is inside them are fetched in parts, where that saves enough.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bridge.errors import MalformedImage
+from bridge.layer.blob_index import BlobIndex
+from bridge.limits import PARTIAL_SHARE_MAX
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, layer_compression
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
+from bridge.pull.coalesce import Link, coalesce
+from bridge.pull.content_index import Place
 from bridge.pull.layer import by_diff_id
+from bridge.pull.partial_plan import PartialPlan, missing, partial_plan
 from bridge.pull.refnames import LAYERS
 
 
@@ -24,6 +31,22 @@ class Mode(enum.Enum):
     PRESENT = "present"
     WHOLE = "whole"
     PARTIAL = "partial"
+
+
+class Depth(enum.Enum):
+    """How far down it is looked for what is here already."""
+
+    NEVER = "never"
+    FILES = "files"
+    CHUNKS = "chunks"
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """The end of a layer's blob, and what it says of the rest."""
+
+    tail: bytes
+    index: BlobIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +60,45 @@ class LayerPlan:
     """The layer's commit, when it is here. A layer that the image has twice moves once: the
     second one is present with no commit yet."""
     only: frozenset[str] = frozenset()
-    """Of a partial one: the objects that are wanted of it, all of which its tree names."""
+    """In a repair: the objects that are wanted of it, all of which its tree names."""
+    inside: Inside | None = None
+    """What the blob says of itself, where it says anything; its end is here then."""
+    parts: PartialPlan | None = None
+    """What to fetch of a blob of which not all is fetched."""
+    reason: str = ""
+    """Why so, for the user."""
 
     @property
     def transfer_bytes(self) -> int:
         """Blob bytes that are going to be moved, at most."""
-        return 0 if self.mode is Mode.PRESENT else self.layer.size
+        if self.mode is Mode.PRESENT:
+            return 0
+        if self.parts is None or self.inside is None:
+            return self.layer.size
+        return len(self.inside.tail) + self.parts.fetch_bytes
+
+    @property
+    def transfer_requests(self) -> int:
+        """Requests for them, where none fails."""
+        if self.mode is Mode.PRESENT:
+            return 0
+        return (self.inside is not None) + (1 if self.parts is None else len(self.parts.ranges))
+
+    @property
+    def avoided_chunk_bytes(self) -> int:
+        """Blob bytes that are not moved because pieces of new files are here."""
+        return 0 if self.parts is None else self.parts.chunk_bytes
+
+    @property
+    def avoided_file_bytes(self) -> int:
+        """Blob bytes that are not moved because files are here, with the headers between them."""
+        if self.parts is None:
+            return 0
+        return self.layer.size - self.transfer_bytes - self.parts.chunk_bytes
+
+    def whole(self, reason: str) -> LayerPlan:
+        """Return the plan to fetch all of the blob."""
+        return replace(self, mode=Mode.WHOLE, parts=None, reason=reason)
 
 
 def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[LayerPlan]:
@@ -58,5 +114,33 @@ def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[Laye
         layer_compression(layer.media_type)  # refuse what cannot be read before anything moves
         commit = stored.get(diff_id)
         here = commit is not None or any(each.diff_id == diff_id for each in plans)
-        plans.append(LayerPlan(layer, diff_id, Mode.PRESENT if here else Mode.WHOLE, commit))
+        plans.append(
+            LayerPlan(layer, diff_id, Mode.PRESENT, commit, reason="here already")
+            if here
+            else LayerPlan(layer, diff_id, Mode.WHOLE)
+        )
     return plans
+
+
+def in_parts(
+    plans: Sequence[LayerPlan], places: Mapping[bytes, Place], link: Link
+) -> list[LayerPlan]:
+    """Return the plans with those layers in parts for which that is worth it.
+
+    `places` is where the store has content, by digest; `link` the way to the registry.
+    """
+    able = {at: each.inside for at, each in enumerate(plans) if each.inside is not None}
+    found = {at: missing(inside.index, places) for at, inside in able.items()}
+    ranges = coalesce([each.ranges for each in found.values()], link)
+    chosen = list(plans)
+    for (at, lacking), wanted in zip(found.items(), ranges, strict=True):
+        each, inside = plans[at], able[at]
+        parts = partial_plan(lacking, places, wanted)
+        share = (parts.fetch_bytes + len(inside.tail)) / each.layer.size
+        files = len(inside.index.files)
+        here = f"{files - lacking.files} of {files} files are here"
+        if share > PARTIAL_SHARE_MAX:
+            chosen[at] = each.whole(f"{here}: in parts it would be {share:.0%} of the blob")
+        else:
+            chosen[at] = replace(each, mode=Mode.PARTIAL, parts=parts, reason=here)
+    return chosen

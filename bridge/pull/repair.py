@@ -25,12 +25,14 @@ from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
 from bridge.pull.cover import cheapest
+from bridge.pull.image_commit import merge_layers
+from bridge.pull.import_layer import LayerImporter
 from bridge.pull.layer import by_diff_id
 from bridge.pull.plan import LayerPlan, Mode
 from bridge.pull.progress import Progress, Stage
-from bridge.pull.pull import import_layer, merge_layers, resolve
 from bridge.pull.refnames import layer_ref
 from bridge.pull.report import LayerReport
+from bridge.pull.resolve import resolve
 from bridge.pull.restore_refs import (
     KnownImage,
     Origins,
@@ -269,7 +271,8 @@ class _Repair:
                 source = self._source(reference)
                 if source is None:
                     continue
-                report = import_layer(self._repo, reference, source, plan, self._progress)
+                importer = LayerImporter(self._repo, reference, source, self._progress)
+                report = importer.run(plan)
             except (Busy, NoSpace):
                 raise
             except BridgeError as error:

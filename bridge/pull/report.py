@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class LayerReport:
     requests: int = 0
     unpacked_bytes: int | None = None
     """Bytes of the tar stream, where it was read now."""
+    planned: LayerPlan | None = None
+    """The plan that was begun with, where it may not be the one that was carried out."""
 
     def to_json(self) -> dict[str, Any]:
         layer = self.plan.layer
@@ -43,7 +45,75 @@ class LayerReport:
             "receivedBytes": self.received_bytes,
             "requests": self.requests,
             "unpackedBytes": self.unpacked_bytes,
+            "reason": self.plan.reason,
+            "planned": _planned(self.planned or self.plan),
         }
+
+
+def _planned(plan: LayerPlan) -> dict[str, Any]:
+    return {
+        "mode": plan.mode.value,
+        "bytes": plan.transfer_bytes,
+        "requests": plan.transfer_requests,
+        "reason": plan.reason,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPlan:
+    """What a pull would move, and what it took to find out."""
+
+    reference: str
+    digest: str
+    manifest_digest: str
+    image_bytes: int
+    received_bytes: int
+    requests: int
+    layers: list[LayerPlan]
+
+    @property
+    def planned_bytes(self) -> int:
+        """Layers' bytes that would be moved."""
+        return sum(each.transfer_bytes for each in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of kind `TransferPlan`."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "TransferPlan",
+            "image": {
+                "reference": self.reference,
+                "digest": self.digest,
+                "manifestDigest": self.manifest_digest,
+            },
+            "transfer": {
+                "imageBytes": self.image_bytes,
+                "plannedBytes": self.planned_bytes,
+                "plannedRequests": sum(each.transfer_requests for each in self.layers),
+                "receivedBytes": self.received_bytes,
+                "requests": self.requests,
+                "avoided": _avoided(self.layers),
+            },
+            "layers": [
+                {
+                    "digest": each.layer.digest,
+                    "diffId": each.diff_id,
+                    "mediaType": each.layer.media_type,
+                    "size": each.layer.size,
+                }
+                | _planned(each)
+                for each in self.layers
+            ],
+        }
+
+
+def _avoided(plans: Iterable[LayerPlan]) -> dict[str, int]:
+    layers = files = chunks = 0
+    for each in plans:
+        layers += each.layer.size if each.mode is Mode.PRESENT else 0
+        files += each.avoided_file_bytes
+        chunks += each.avoided_chunk_bytes
+    return {"layerBytes": layers, "fileBytes": files, "chunkBytes": chunks, "deltaBytes": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +199,9 @@ class TransferReport:
     seconds: Seconds = field(default_factory=Seconds)
 
     @property
-    def avoided_layer_bytes(self) -> int:
-        """Blob bytes of layers that were here already."""
-        return sum(each.plan.layer.size for each in self.layers if each.plan.mode is Mode.PRESENT)
+    def avoided(self) -> dict[str, int]:
+        """Blob bytes that were not moved, by what made that possible."""
+        return _avoided(each.plan for each in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of kind `TransferReport`."""
@@ -151,12 +221,10 @@ class TransferReport:
                 "receivedBytes": self.received_bytes,
                 "requests": self.requests,
                 "retries": self.retries,
-                "avoided": {
-                    "layerBytes": self.avoided_layer_bytes,
-                    "fileBytes": 0,
-                    "chunkBytes": 0,
-                    "deltaBytes": 0,
-                },
+                "plannedBytes": sum(
+                    (each.planned or each.plan).transfer_bytes for each in self.layers
+                ),
+                "avoided": self.avoided,
             },
             "layers": [layer.to_json() for layer in self.layers],
             "store": {

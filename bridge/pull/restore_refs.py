@@ -15,7 +15,7 @@ from bridge.oci.reference import ImageReference, Transport, parse_reference
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
 from bridge.pull import images
-from bridge.pull.pull import Resolved
+from bridge.pull.resolve import Resolved
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
 from bridge.pull.report import read_history
 

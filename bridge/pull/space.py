@@ -39,8 +39,10 @@ from bridge.pull.source import Source
 
 
 class Figure(enum.Enum):
-    """Where a layer's unpacked size is known from. A table of contents would be another way."""
+    """Where a layer's unpacked size is known from."""
 
+    CONTENTS = "contents"
+    """Its table of contents, or what of it the store lacks."""
     EXACT = "exact"
     HISTORY = "history"
     TRAILER = "trailer"
@@ -71,8 +73,14 @@ class Need:
 
 
 def first_figure(plan: LayerPlan) -> Unpacked:
-    """Return the unpacked size of a layer by its descriptor alone."""
+    """Return the unpacked size of what a layer brings, by what is known without asking."""
     layer = plan.layer
+    if plan.parts is not None:
+        # What is fetched is all that is kept of the blob.
+        fetched = replace(layer, size=plan.transfer_bytes)
+        return Unpacked(fetched, plan.diff_id, plan.parts.missing.bytes, Figure.CONTENTS)
+    if plan.inside is not None:
+        return Unpacked(layer, plan.diff_id, plan.inside.index.tar_size, Figure.CONTENTS)
     if layer_compression(layer.media_type) == "none":
         return Unpacked(layer, plan.diff_id, layer.size, Figure.EXACT)
     return Unpacked(layer, plan.diff_id, layer.size * UNPACKED_RATIO, Figure.ESTIMATE)
@@ -153,7 +161,7 @@ class _Check:
         self._repo = repo
         self._source = source
         self._progress = progress
-        self._layers = [first_figure(each) for each in plans if each.mode is Mode.WHOLE]
+        self._layers = [first_figure(each) for each in plans if each.mode is not Mode.PRESENT]
         self._kept = {each.layer.digest for each in self._layers if source.keeps}
         self._stored = cache(lambda: stored_bytes(repo))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from bridge.errors import BridgeError, Busy, DamagedRepository, NotFound
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
 from bridge.pull import images
-from bridge.pull.plan import Mode, plan
+from bridge.pull.plan import Depth, Mode, plan
 from bridge.pull.progress import Progress, Stage
-from bridge.pull.pull import pull, resolve
-from bridge.pull.report import Deployed, TransferReport
+from bridge.pull.pull import preview, pull
+from bridge.pull.report import Deployed, TransferPlan, TransferReport
+from bridge.pull.resolve import resolve
 from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
 from bridge.sysroot import bls, boot_space, deploy, files, replaced
@@ -65,6 +66,7 @@ def switch(
     network: NetworkOptions,
     progress: Progress | None = None,
     retain: bool = False,
+    depth: Depth = Depth.CHUNKS,
 ) -> TransferReport:
     """Make the sysroot at `path` boot the image `reference` from the next boot on.
 
@@ -74,16 +76,57 @@ def switch(
     """
     progress = progress or Progress()
     with initialise(path) as sysroot, sysroot.locked():
-        return _update(sysroot, reference, network, progress, retain=retain)
+        return _update(sysroot, reference, network, progress, depth, retain=retain)
 
 
 def upgrade(
-    path: str | Path, *, network: NetworkOptions, progress: Progress | None = None
+    path: str | Path,
+    *,
+    network: NetworkOptions,
+    progress: Progress | None = None,
+    depth: Depth = Depth.CHUNKS,
 ) -> TransferReport:
     """Bring the newest state of the tracked image to the next boot of the sysroot at `path`."""
     progress = progress or Progress()
     with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
-        return _update(sysroot, tracked(sysroot), network, progress, retain=False)
+        return _update(sysroot, tracked(sysroot), network, progress, depth, retain=False)
+
+
+def preview_switch(
+    path: str | Path,
+    reference: ImageReference,
+    *,
+    network: NetworkOptions,
+    progress: Progress | None = None,
+    depth: Depth = Depth.CHUNKS,
+) -> TransferPlan:
+    """Return what `switch` would move; nothing is made of a directory that is no sysroot yet."""
+    with ExitStack() as stack:
+        repo = None
+        with suppress(NotFound):
+            repo = stack.enter_context(Sysroot.open(path, writable=True)).repo
+        return preview(
+            repo, reference, network=network, bootable=True, progress=progress, depth=depth
+        )
+
+
+def preview_upgrade(
+    path: str | Path,
+    *,
+    network: NetworkOptions,
+    progress: Progress | None = None,
+    depth: Depth = Depth.CHUNKS,
+) -> TransferPlan:
+    """Return what `upgrade` would move."""
+    with Sysroot.open(path, writable=True) as sysroot:
+        return preview(
+            sysroot.repo,
+            tracked(sysroot),
+            network=network,
+            bootable=True,
+            progress=progress,
+            depth=depth,
+        )
 
 
 def check(path: str | Path, *, network: NetworkOptions) -> Check:
@@ -120,6 +163,7 @@ def _update(
     reference: ImageReference,
     network: NetworkOptions,
     progress: Progress,
+    depth: Depth,
     *,
     retain: bool,
 ) -> TransferReport:
@@ -128,6 +172,7 @@ def _update(
         reference,
         network=network,
         bootable=True,
+        depth=depth,
         before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
         progress=progress,
     )

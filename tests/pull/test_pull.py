@@ -231,7 +231,7 @@ def test_a_second_pull_changes_nothing(repo: Repository, tmp_path: Path) -> None
     assert second.commit == first.commit
     assert [layer.plan.mode.value for layer in second.layers] == ["present"] * 3
     assert (second.store.new_objects, second.store.new_bytes) == (0, 0)
-    assert second.avoided_layer_bytes == sum(each["size"] for each in made.document["layers"])
+    assert second.avoided["layerBytes"] == sum(each["size"] for each in made.document["layers"])
     assert second.dropped == first.dropped != []  # told again, though nothing was read
 
 
@@ -267,7 +267,7 @@ def test_a_layer_that_is_there_twice_is_imported_once(
     layers = report.to_json()["layers"]
     assert [each["digest"] for each in layers] == made.layers
     assert [each["mode"] for each in layers] == ["whole", "whole", "present"]
-    assert report.avoided_layer_bytes == layers[2]["size"]
+    assert report.avoided["layerBytes"] == layers[2]["size"]
     assert set(refs.listing(repo, LAYERS)) == {layer_ref(Digest.parse(d)) for d in made.layers}
 
 

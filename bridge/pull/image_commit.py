@@ -1,0 +1,56 @@
+"""An image's own commit: its layers merged, and the documents that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from bridge.ostree.objects import Commit
+from bridge.ostree.repository import Repository
+from bridge.ostree.transaction import Transaction
+from bridge.pull import images, layer
+from bridge.pull.ingest import IMPLIED_META
+from bridge.pull.merge import Merge
+from bridge.pull.resolve import Resolved
+
+
+def merge_layers(
+    repo: Repository, transaction: Transaction, image: Resolved, layers: Iterable[str]
+) -> tuple[Commit, list[layer.Dropped]]:
+    """Put the layers (their commits, lowest first) together in `transaction`; return the image's
+    commit, which is still to be written, and what was left out of all its layers."""
+    # The implied directory's metadata is in the store with the first layer, if any is.
+    merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META))
+    dropped: list[layer.Dropped] = []
+    for each in layers:
+        loaded = layer.load(repo, each)
+        dropped += loaded.dropped
+        merge.apply(loaded)
+    dropped += merge.finish()
+    commit = Commit(
+        tree=merge.tree.write(transaction),
+        meta=merge.tree.meta,
+        metadata={
+            images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
+            # As they came, so that their digests can be checked at any time.
+            images.MANIFEST_KEY: image.manifest.raw.decode(),
+            images.CONFIG_KEY: image.config.raw.decode(),
+            layer.IMPORTER_KEY: layer.IMPORTER,
+        },
+        timestamp=_timestamp(image),
+    )
+    return commit, dropped
+
+
+def _timestamp(image: Resolved) -> int:
+    """Return when the image says it was made, 0 if it does not: never the time of the import."""
+    created = (
+        image.manifest.annotations.get("org.opencontainers.image.created") or image.config.created
+    )
+    if created is None:
+        return 0
+    try:
+        moment = datetime.fromisoformat(created)
+        return max(0, int(moment.timestamp())) if moment.tzinfo else 0
+    except (ValueError, OverflowError):
+        return 0

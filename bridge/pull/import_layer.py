@@ -1,0 +1,223 @@
+"""One layer on its way in: from its plan to its commit, whatever its bytes are made of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+from bridge.errors import (
+    BridgeError,
+    MalformedImage,
+    NoSpace,
+    RangeRefused,
+    VerificationFailed,
+    is_full,
+)
+from bridge.layer.allowance import Allowance, LayerAllowance
+from bridge.layer.tar import Entry
+from bridge.limits import REPAIR_AHEAD
+from bridge.oci.digest import Digest, Verifier
+from bridge.oci.reference import ImageReference
+from bridge.ostree.repository import Repository
+from bridge.ostree.transaction import Stats, Transaction
+from bridge.pull.content_index import ContentIndex
+from bridge.pull.content_rows import ContentRows
+from bridge.pull.ingest import ingest
+from bridge.pull.plan import LayerPlan
+from bridge.pull.progress import Progress
+from bridge.pull.rebuild import Rebuild
+from bridge.pull.refnames import layer_ref
+from bridge.pull.report import LayerReport
+from bridge.pull.source import Source
+from bridge.pull.streams import ReadAhead, tar_stream, verified
+from bridge.registry.meter import Meter
+
+_NOT_IN_PARTS = (RangeRefused, VerificationFailed, MalformedImage)
+"""What is wrong with a layer's parts need not be wrong with all of it."""
+
+
+class LayerImporter:
+    """Brings layers of one image in; safe for several threads. The lock for writing is held."""
+
+    def __init__(
+        self,
+        repo: Repository,
+        reference: ImageReference,
+        source: Source,
+        progress: Progress,
+        contents: ContentIndex | None = None,
+    ) -> None:
+        self.stats = Stats()
+        self.last_read = 0.0
+        """When the last byte of a blob came in, by the monotonic clock."""
+        self._repo = repo
+        self._reference = reference
+        self._source = source
+        self._progress = progress
+        self._contents = contents
+        self._lock = threading.Lock()
+        self._allowance = Allowance()
+        self._cancelled = threading.Event()
+        self._meters: dict[Digest, Meter] = {}
+        self._read: dict[Digest, int] = {}
+        """Bytes of each blob that were read so far."""
+
+    def meter(self, plan: LayerPlan) -> Meter:
+        """Return what counts the transfer of a layer."""
+        with self._lock:
+            if plan.diff_id not in self._meters:
+                self._meters[plan.diff_id] = Meter(self._source.meter)
+            return self._meters[plan.diff_id]
+
+    def cancel(self) -> None:
+        """Have all imports that are under way end."""
+        self._cancelled.set()
+
+    def run(self, planned: LayerPlan) -> LayerReport:
+        """Bring one layer in, verified to its end unless only some of its objects are wanted.
+
+        A layer whose parts are not what they should be, or are not to be had, is fetched whole.
+        """
+        meter = self.meter(planned)
+        wanted = planned
+        while True:
+            try:
+                commit, stats, unpacked = self._import(wanted, meter)
+                break
+            except BridgeError as error:
+                if wanted.parts is not None and isinstance(error, _NOT_IN_PARTS):
+                    wanted = self._whole(wanted, error)
+                    continue
+                if error.exit_code in (6, 7):
+                    self._source.done(wanted.layer)  # what lies there is wrong, not unfinished
+                wrong = isinstance(error, VerificationFailed) and error.digest
+                if wrong != wanted.layer.digest or not self._source.distrust(wanted.layer):
+                    raise type(error)(f"{self._reference}: {error}") from error
+                self._progress.advance(wanted, -self._read[wanted.diff_id])
+                wanted = replace(wanted, inside=None)  # all of it from elsewhere, its end too
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                raise NoSpace(
+                    f"{self._reference}: the file system of {self._repo.path} is full; free some "
+                    "space and try again"
+                ) from error
+        self._source.done(wanted.layer)
+        with self._lock:
+            self.stats.add(stats)
+        self._progress.layer_done(wanted)
+        return LayerReport(
+            replace(wanted, commit=commit),
+            meter.received_bytes,
+            meter.requests,
+            unpacked,
+            planned,
+        )
+
+    def _whole(self, wanted: LayerPlan, error: BridgeError) -> LayerPlan:
+        if self._cancelled.is_set():
+            raise error
+        self._progress.message(
+            f"layer {wanted.layer.digest[:19]} cannot be had in parts ({error}); fetching all of it"
+        )
+        self._progress.advance(wanted, -self._read.get(wanted.diff_id, 0))
+        self._source.done(wanted.layer)
+        return replace(wanted.whole(f"in parts it failed: {error}"), inside=None)
+
+    def _import(self, wanted: LayerPlan, meter: Meter) -> tuple[str | None, Stats, int]:
+        """Import a layer; return its commit, what was stored, and the size of its tar stream."""
+        count = _Count()
+        only = wanted.only
+        with ExitStack() as stack:
+            allowance = stack.enter_context(self._allowance.layer())
+            transaction = stack.enter_context(Transaction(self._repo))
+            rows = ContentRows.of(wanted, self._contents)
+            stream = self._tar_stream(wanted, meter, allowance, stack)
+            if wanted.parts is None:
+                stream = rows.through(stream)
+            chunks = stack.enter_context(ReadAhead(stream))
+            imported = ingest(
+                count.through(chunks),
+                transaction,
+                allowance,
+                (lambda: transaction.holds(only)) if only else None,
+                on_file=rows.on_file,
+                on_entry=self._check(wanted),
+            )
+            if imported is None:
+                transaction.keep_only(only)
+                return wanted.commit, transaction.publish(), count.bytes
+            # The stream has ended and raised nothing: all of it is what it should be.
+            commit = imported.store(transaction, wanted.diff_id)
+            transaction.set_ref(layer_ref(wanted.layer.digest), commit)
+            stats = transaction.publish()
+        rows.keep()
+        return commit, stats, count.bytes
+
+    def _tar_stream(
+        self, wanted: LayerPlan, meter: Meter, allowance: LayerAllowance, stack: ExitStack
+    ) -> Iterator[bytes]:
+        layer, inside = wanted.layer, wanted.inside
+        self._read[wanted.diff_id] = 0
+        if wanted.parts is None or inside is None:
+            ahead = REPAIR_AHEAD if wanted.only else None
+            tail = None if inside is None else inside.tail
+            blob = self._watched(wanted, self._source.blob(layer, meter, ahead, tail))
+            return tar_stream(blob, layer, wanted.diff_id, allowance)
+        parts = stack.enter_context(self._source.parts(layer, wanted.parts.ranges, meter))
+        rebuilt = Rebuild(
+            self._repo,
+            layer,
+            inside,
+            wanted.parts,
+            parts,
+            fetched=lambda size: self._count(wanted, size),
+            wrong=self._wrong,
+        )
+        self._count(wanted, len(inside.tail))
+        allowance.took(layer.size)  # of which a part is here already
+        return verified(
+            allowance.making(rebuilt),
+            Verifier(f"layer {layer.digest}, in parts: its DiffID", wanted.diff_id),
+        )
+
+    def _check(self, wanted: LayerPlan) -> Callable[[Entry | None], None] | None:
+        """Return what holds the stream's entries to the table of contents that was gone by."""
+        if wanted.parts is None or wanted.inside is None:
+            return None
+        return wanted.inside.index.check()
+
+    def _wrong(self, digest: bytes) -> None:
+        self._progress.message(
+            "warning: the store has wrong content for an object; it is fetched instead, and "
+            "fsck --repair heals the object"
+        )
+        if self._contents is not None:
+            self._contents.wrong(digest)
+
+    def _watched(self, wanted: LayerPlan, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._count(wanted, len(chunk))
+            yield chunk
+
+    def _count(self, wanted: LayerPlan, size: int) -> None:
+        if self._cancelled.is_set():
+            raise BridgeError("cancelled, because another layer failed")
+        self._progress.advance(wanted, size)
+        self._read[wanted.diff_id] += size
+        self.last_read = max(self.last_read, time.monotonic())
+
+
+class _Count:
+    """Counts the bytes of what passes through."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def through(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.bytes += len(chunk)
+            yield chunk

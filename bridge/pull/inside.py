@@ -1,0 +1,60 @@
+"""Looking inside: what the blobs that have to move say of their content, before they move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from bridge.errors import BridgeError, MalformedImage, NoSpace
+from bridge.layer import blob_index
+from bridge.limits import PARALLEL_BLOBS, PARTIAL_LEAST
+from bridge.oci.model import layer_compression
+from bridge.pull.plan import Inside, LayerPlan, Mode
+from bridge.pull.source import Source
+from bridge.registry.meter import Meter
+
+
+def look_inside(
+    source: Source, plans: Sequence[LayerPlan], meter: Callable[[LayerPlan], Meter]
+) -> list[LayerPlan]:
+    """Return the plans with what the blobs that are to be moved say of their content.
+
+    Where that cannot be had, the plan says why, and it stays the whole blob: nothing is raised but
+    `NoSpace`. `meter` gives the one that counts for a layer.
+    """
+
+    def look(plan: LayerPlan) -> LayerPlan:
+        if plan.mode is not Mode.WHOLE:
+            return plan
+        try:
+            return _look(source, plan, meter(plan))
+        except NoSpace:
+            raise
+        except BridgeError as error:
+            return plan.whole(str(error))
+
+    with ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="inside") as pool:
+        return list(pool.map(look, plans))
+
+
+def _look(source: Source, plan: LayerPlan, meter: Meter) -> LayerPlan:
+    layer = plan.layer
+    if layer.size < PARTIAL_LEAST:
+        return plan.whole("it is small")
+    compression = layer_compression(layer.media_type)
+    location = blob_index.locate(layer.annotations, layer.size, compression)
+    if location is None:
+        return plan.whole("its blob does not say what is inside it")
+    start = location.start
+    for _ in range(2):
+        tail = source.tail(layer, start, meter)
+        if tail is None:
+            return plan.whole("the registry does not serve parts of blobs")
+        try:
+            index = blob_index.read(location, tail)
+        except blob_index.MoreNeeded as more:
+            start = more.start
+        else:
+            return replace(plan, inside=Inside(tail, index))
+    raise MalformedImage("its table of contents is not where its footer says")

@@ -1,0 +1,117 @@
+"""Ranges: which are asked for, given those that are wanted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import limits
+from bridge.pull.coalesce import Link, Range, coalesce, covered, joined
+
+K = 1024
+FAR = Link(round_trip=0.1, bytes_per_second=10e6)
+
+
+@pytest.mark.parametrize(
+    ("link", "gap"),
+    [
+        (Link(), limits.RANGE_GAP_LEAST),
+        (Link(0.1, None), limits.RANGE_GAP_LEAST),
+        (Link(0.001, 1e6), limits.RANGE_GAP_LEAST),
+        (Link(0.02, 12.5e6), int(0.02 * 12.5e6 / limits.RANGE_CONNECTIONS)),
+        (Link(0.2, 100e6), limits.RANGE_GAP_MOST),
+    ],
+)
+def test_gap_is_what_a_round_trip_costs(link: Link, gap: int) -> None:
+    assert link.gap == gap
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ([], []),
+        ([(0, 5)], [(0, 5)]),
+        ([(0, 5), (5, 9)], [(0, 9)]),
+        ([(0, 5), (6, 9)], [(0, 5), (6, 9)]),
+        ([(0, 9), (3, 5), (9, 10), (12, 13)], [(0, 10), (12, 13)]),
+    ],
+)
+def test_joined(wanted: list[Range], found: list[Range]) -> None:
+    assert joined(wanted) == found
+
+
+@pytest.mark.parametrize(
+    ("parts", "ranges", "count"),
+    [
+        ([], [(0, 9)], 0),
+        ([(0, 9)], [], 0),
+        ([(0, 10)], [(0, 10)], 10),
+        ([(0, 10)], [(2, 4), (8, 20)], 4),
+        ([(0, 3), (5, 6), (9, 12)], [(1, 10)], 4),
+        ([(0, 3), (4, 6)], [(3, 4), (6, 9)], 0),
+    ],
+)
+def test_covered(parts: list[Range], ranges: list[Range], count: int) -> None:
+    assert covered(parts, ranges) == count
+
+
+def spaced(*gaps: int, size: int = 1 << 20) -> list[Range]:
+    """Return ranges of `size` bytes with these gaps between them."""
+    found, at = [(0, size)], size
+    for gap in gaps:
+        found.append((at + gap, at + gap + size))
+        at += gap + size
+    return found
+
+
+def test_gaps_that_cost_less_than_a_request_are_always_closed() -> None:
+    assert coalesce([spaced(1, 4 * K, 4 * K + 1)], Link()) == [
+        [(0, 3 * 1024 * K + 4 * K + 1), (3 * 1024 * K + 8 * K + 2, 4 * 1024 * K + 8 * K + 2)]
+    ]
+
+
+def test_gaps_worth_a_round_trip_are_closed_while_they_add_little() -> None:
+    # 250 KB a round trip; 4 % of 3 MiB are 125 KB.
+    assert len(coalesce([spaced(100 * K, 200 * K)], FAR)[0]) == 2
+    assert len(coalesce([spaced(100 * K, 20 * K)], FAR)[0]) == 1
+    assert len(coalesce([spaced(100 * K, 20 * K)], Link())[0]) == 3
+
+
+def test_there_are_never_more_ranges_than_is_good() -> None:
+    many = spaced(*(10 * K + at for at in range(999)), size=100)
+    found = coalesce([many], Link())[0]
+    assert len(found) == limits.RANGES_MOST
+    kept = [b[0] - a[1] for a, b in zip(found, found[1:], strict=False)]
+    assert min(kept) == 10 * K + 999 - len(kept)  # those that are left are the largest
+
+
+def test_the_smallest_gaps_of_all_blobs_are_closed_first() -> None:
+    small = spaced(*[5 * K] * 100, size=100)
+    large = spaced(*[50 * K] * 158, size=100)
+    found = coalesce([large, small], Link())
+    assert [len(each) for each in found] == [159, 1]
+
+
+RANGES = st.lists(
+    st.tuples(st.integers(1, 300_000), st.integers(1, 5000)), min_size=0, max_size=60
+)
+
+
+@given(st.lists(RANGES, max_size=4), st.sampled_from([Link(), FAR]))
+def test_all_that_is_wanted_is_fetched(blobs: list[list[Range]], link: Link) -> None:
+    wanted = []
+    for steps in blobs:
+        at, ranges = 0, []
+        for gap, size in steps:
+            ranges.append((at + gap, at + gap + size))
+            at += gap + size
+        wanted.append(ranges)
+    found = coalesce(wanted, link)
+    assert len(found) == len(wanted)
+    for want, got in zip(wanted, found, strict=True):
+        assert covered(want, got) == sum(end - start for start, end in want)
+        assert got == joined(got)
+        # Nothing begins or ends elsewhere than what is wanted.
+        assert {start for start, _ in got} <= {start for start, _ in want}
+        assert {end for _, end in got} <= {end for _, end in want}
