@@ -15,20 +15,22 @@ from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 from bridge import limits
-from bridge.errors import MalformedImage, NetworkError, VerificationFailed
+from bridge.errors import MalformedImage, NetworkError, RangeRefused, VerificationFailed
 from bridge.oci import strict_json
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import RegistryReference
 from bridge.registry.auth import Authenticator
 from bridge.registry.authfile import CredentialStore
-from bridge.registry.blob import body_length, is_range
+from bridge.registry.blob import BlobStream, body_length
 from bridge.registry.conffiles import load_registries
-from bridge.registry.endpoint import EndpointClient
+from bridge.registry.endpoint import EndpointClient, api_host
 from bridge.registry.message import origin
 from bridge.registry.meter import Meter
-from bridge.registry.mirrors import FAILURES, Endpoint, Route, endpoints, only_endpoint
+from bridge.registry.mirrors import FAILURES, Endpoint, Route, Turn, endpoints, only_endpoint
+from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
+from bridge.registry.ranges import Ranges
 from bridge.registry.registriesconf import RegistriesConf
 from bridge.registry.transport import Response, TooLarge, Transport
 
@@ -57,6 +59,13 @@ class ManifestHead(NamedTuple):
     size: int | None
 
 
+class WholeBlob(NamedTuple):
+    """All of a blob, on its way from the endpoint that was asked for a part of it."""
+
+    turn: Turn
+    stream: BlobStream
+
+
 class Client:
     """Reads registries. Safe for several threads; each request counts into the meter given.
 
@@ -82,6 +91,7 @@ class Client:
         if credentials is None:
             credentials = CredentialStore(options, helpers=self._registries.credential_helpers)
         self._endpoint = EndpointClient(self._transport, Authenticator(credentials), self.meter)
+        self._ranges = Ranges(self._endpoint)
         self._tell = tell
         self._routes: dict[RegistryReference, Route] = {}
         self._lock = threading.Lock()
@@ -136,28 +146,53 @@ class Client:
         descriptor: Descriptor,
         start: int = 0,
         meter: Meter | None = None,
+        *,
+        end: int | None = None,
+        opened: WholeBlob | None = None,
     ) -> Generator[bytes, None, None]:
         """Yield a blob's bytes from `start` to its size, each once, resuming when the body breaks.
 
-        What one endpoint does not give goes on at the next. The caller verifies the digest, and
-        says `distrust` if it is wrong. Raises `NotFound`, `NotAuthorised`, `NetworkError`, and
-        `VerificationFailed` when a registry announces another size than the descriptor's.
+        With `end` they may end there, and do where ranges are served. `opened` is a body of the
+        blob that `iter_range` met, to be used up. What one endpoint does not give goes on at the
+        next. The caller verifies the digest, and says `distrust` if it is wrong. Raises `NotFound`,
+        `NotAuthorised`, `NetworkError`, and `VerificationFailed` when a registry announces another
+        size than the descriptor's.
+        """
+        ready = [opened.stream] if opened is not None else []
+
+        def body(at: Endpoint, done: int) -> Generator[bytes, None, None]:
+            stream = ready.pop() if ready else None
+            until = None if self._ranges.refused(at) else end
+            return self._endpoint.iter_blob(at, descriptor, done, meter, until, stream)
+
+        route = self._route(ref)
+        turn = opened.turn if opened is not None else route.turn(descriptor.digest)
+        return _along(route, turn, descriptor.digest, start, body)
+
+    def iter_range(
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int,
+        end: int,
+        meter: Meter | None = None,
+        on_whole: Callable[[WholeBlob], None] = lambda whole: whole.stream.close(),
+    ) -> Generator[bytes, None, None]:
+        """Yield a blob's bytes from `start` to `end` (exclusive), as `iter_blob` does.
+
+        Raises `RangeRefused` where the host does not serve parts of blobs: without a request, once
+        that is known. `on_whole` is given the body where it answered with the whole blob instead.
         """
         route = self._route(ref)
         turn = route.turn(descriptor.digest)
-        done = start
-        while True:
-            try:
-                with closing(
-                    self._endpoint.iter_blob(turn.endpoint, descriptor, done, meter)
-                ) as chunks:
-                    for chunk in chunks:
-                        route.came(descriptor.digest, turn.index)
-                        done += len(chunk)
-                        yield chunk
-                return
-            except FAILURES as error:
-                turn.hand_over(error)
+
+        def whole(stream: BlobStream) -> None:
+            on_whole(WholeBlob(turn, stream))
+
+        def body(at: Endpoint, done: int) -> Generator[bytes, None, None]:
+            return self._ranges.iterate(at, descriptor, done, end, meter, whole)
+
+        return _along(route, turn, descriptor.digest, start, body)
 
     def distrust(self, ref: RegistryReference, blob: Digest) -> bool:
         """Take that `iter_blob` gave wrong bytes; tell whether to try again may bring others."""
@@ -177,16 +212,22 @@ class Client:
         is handed over for a hint. Raises `NotFound`, `NotAuthorised`, `NetworkError`.
         """
         at = self._route(ref).turn(descriptor.digest).endpoint
-        end = start + length
-        headers = {"Range": f"bytes={start}-{end - 1}"}
-        reply = self._endpoint.send("GET", at, f"blobs/{descriptor.digest}", headers, None, meter)
-        if reply.status >= 400 and reply.status not in (400, 416):
-            raise self._endpoint.failure(at, f"blob {descriptor.digest} of {at.name}", reply)
-        if reply.status != 206 or not is_range(reply, start, descriptor.size, end):
-            reply.close()
+        try:
+            with self._ranges.open(at, descriptor, start, start + length, meter) as stream:
+                return None if stream.whole else b"".join(stream)
+        except RangeRefused:
             return None
-        with closing(reply):
-            return b"".join(reply.chunks(length))
+
+    def observed(self, ref: RegistryReference) -> Observed:
+        """Return how fast the host was seen to be that the image's blobs come from."""
+        at = self._route(ref).turn().endpoint
+        registry = self._transport.observed(api_host(at))
+        storage = self._ranges.storage(at)
+        if storage is None:
+            return registry
+        seen = self._transport.observed(storage)
+        # Nothing better is known of a storage that was asked only once.
+        return Observed(seen.round_trip or registry.round_trip, seen.bytes_per_second)
 
     def read_blob(
         self,
@@ -261,6 +302,27 @@ class Client:
         if reply.status == 200:
             return reply
         raise self._endpoint.failure(ref, f"image {ref}", reply)
+
+
+def _along(
+    route: Route,
+    turn: Turn,
+    blob: Digest,
+    start: int,
+    body: Callable[[Endpoint, int], Generator[bytes, None, None]],
+) -> Generator[bytes, None, None]:
+    """Yield what `body` gives at an endpoint from an offset on, and go on at the next endpoint."""
+    done = start
+    while True:
+        try:
+            with closing(body(turn.endpoint, done)) as chunks:
+                for chunk in chunks:
+                    route.came(blob, turn.index)
+                    done += len(chunk)
+                    yield chunk
+            return
+        except FAILURES as error:
+            turn.hand_over(error)
 
 
 def _media_type(reply: Response) -> str:

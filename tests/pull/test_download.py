@@ -22,7 +22,7 @@ from bridge.oci.reference import RegistryReference, parse_registry_reference
 from bridge.ostree.repository import Repository
 from bridge.pull.download import Downloads
 from bridge.pull.streams import tar_stream
-from bridge.registry.client import Client
+from bridge.registry.client import Client, WholeBlob
 from bridge.registry.meter import Meter
 
 REFERENCE = parse_registry_reference("quay.io/a/b:t")
@@ -41,7 +41,14 @@ class FakeClient:
     closed: threading.Event = field(default_factory=threading.Event)
 
     def iter_blob(
-        self, ref: RegistryReference, descriptor: Descriptor, start: int, meter: Meter
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int,
+        meter: Meter,
+        *,
+        end: int | None = None,
+        opened: WholeBlob | None = None,
     ) -> Generator[bytes, None, None]:
         assert (ref, descriptor) == (REFERENCE, BLOB)
         self.starts.append(start)
@@ -249,7 +256,7 @@ def test_no_writer_outlives_the_downloads(repo: Repository) -> None:
 def test_nobody_waits_for_a_peer_that_says_nothing(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.pull.download._PATIENCE", 0.01)
+    monkeypatch.setattr("bridge.pull.download.PATIENCE", 0.01)
     silence = threading.Event()
 
     def stalled(start: int) -> Generator[bytes, None, None]:
