@@ -159,14 +159,15 @@ class PartialDownload:
         self._descriptor = descriptor
         self._meter = meter
         self._file = file
-        self._wanted = Extents()
+        self._coming = Extents()
+        """What was asked for, and did not fail."""
         self._jobs: deque[tuple[int, int]] = deque()
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._stopped = False
         self._users = 1
         for start, end in ranges:
-            self._wanted.add(start, end)
+            self._coming.add(start, end)
             self._jobs.extend(file.missing(start, end))
 
     @property
@@ -182,11 +183,11 @@ class PartialDownload:
         """
         with self._changed:
             while gaps := self._file.missing(start, end):
-                if self._error is not None:
-                    raise self._error
                 if self._stopped:
                     raise BridgeError(f"the download of {self._descriptor.digest} was cancelled")
-                if not all(self._wanted.covers(*gap) for gap in gaps):
+                if not all(self._coming.covers(*gap) for gap in gaps):
+                    if self._error is not None:
+                        raise self._error
                     raise ValueError(f"bytes {start} to {end} were not asked for")
                 self._changed.wait()
         return self._file.read(start, end)
@@ -200,7 +201,7 @@ class PartialDownload:
         with self._changed:
             came = not self._file.fetched.missing(start, end)
             self._file.discard(start, end)
-            self._wanted.add(start, end)
+            self._coming.add(start, end)
             self._jobs.appendleft((start, end))
         if came:
             self._owner.client.distrust(self._owner.reference, self._descriptor.digest)
@@ -252,7 +253,10 @@ class PartialDownload:
                         self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 - raised in the reader
             with self._changed:
-                self._error = self._error or error
+                self._error = error
+                # What follows would fare no better; who needs it is told.
+                for failed in ((start, end), *self._jobs):
+                    self._coming.remove(*failed)
                 self._jobs.clear()
                 self._changed.notify_all()
         finally:
