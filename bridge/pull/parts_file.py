@@ -20,7 +20,7 @@ from bridge.pull import kept
 from bridge.pull.extents import Extents
 
 _LINE = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19})\n")
-_LINE_MAX_BYTES = 40
+_LONGEST_LINE = 40
 
 
 class PartsFile:
@@ -90,7 +90,7 @@ class PartsFile:
         line = b"\n"
         with open(os.dup(self._journal), "rb") as journal:
             journal.seek(0)
-            while piece := journal.readline(_LINE_MAX_BYTES):
+            while piece := journal.readline(_LONGEST_LINE):
                 line = piece
                 if found := _LINE.fullmatch(line):
                     self._here.add(int(found[1]), min(int(found[2]), there))
