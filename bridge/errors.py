@@ -39,6 +39,12 @@ class NetworkError(BridgeError):
     exit_code = 5
 
 
+class RangeRefused(BridgeError):
+    """A host does not serve parts of a blob; all of it may still be had there."""
+
+    exit_code = 5
+
+
 class VerificationFailed(BridgeError):
     """Bytes do not have the digest, DiffID or size that they must have.
 

@@ -71,6 +71,9 @@ BLOB_BUFFER = 256 * KIB
 """One read from a socket or file: large enough that Python's cost per read vanishes."""
 PARALLEL_BLOBS = 3
 """Blobs under way at once; more gain nothing on one registry and cost memory."""
+RANGE_CONNECTIONS = 4
+"""For parts of blobs, over all layers: so many round trips at once hide most of their time, and it
+is less than the six that browsers, and so the servers, hold to be usual for one client."""
 
 # -- tar -------------------------------------------------------------------------------------
 PAX_MAX = 1 * MIB

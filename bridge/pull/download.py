@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
-from bridge.errors import BridgeError, NoSpace, is_full
+from bridge.errors import BridgeError
 from bridge.limits import BLOB_BUFFER
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
@@ -21,10 +21,10 @@ from bridge.oci.reference import RegistryReference
 from bridge.ostree import durable
 from bridge.ostree.repository import Repository
 from bridge.pull import kept
-from bridge.registry.client import Client
+from bridge.registry.client import Client, WholeBlob
 from bridge.registry.meter import Meter
 
-_PATIENCE = 2.0
+PATIENCE = 2.0
 """Seconds that a stopped writer has to end; one that hears nothing ends with the process."""
 
 
@@ -38,6 +38,8 @@ class Downloads:
         self.space = repo.space
         self._running: list[_Download] = []
         self._resumed: set[Digest] = set()
+        self._lock = threading.Lock()
+        self._adopted: dict[Digest, _Download] = {}
         self._stopped = False
 
     def __enter__(self) -> Downloads:
@@ -56,32 +58,54 @@ class Downloads:
             download.stop()
 
     def chunks(
-        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+        self,
+        descriptor: Descriptor,
+        meter: Meter,
+        ahead: int | None = None,
+        tail: bytes | None = None,
     ) -> Iterator[bytes]:
         """Yield the blob's bytes as they come; `NetworkError` when they stop coming for good.
 
-        With `ahead` no more than about so many bytes are fetched before they are asked for.
+        With `ahead` no more than about so many bytes are fetched before they are asked for. `tail`
+        are the blob's last bytes, when these are here already.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        with self.space.writing(0, files=1):
-            fd = os.open(kept.name(descriptor.digest), flags, 0o600, dir_fd=self._fd)
-        download = _Download(self, descriptor, meter, fd, ahead)
+        with self._lock:
+            download = self._adopted.pop(descriptor.digest, None)
+        if download is None:
+            download = self._start(descriptor, meter, ahead, tail or b"")
+            if download.kept:
+                self._resumed.add(descriptor.digest)
+        return download.follow()
+
+    def adopt(self, descriptor: Descriptor, meter: Meter, whole: WholeBlob) -> None:
+        """Take over a body with all of a blob: `chunks` is going to use it, and asks for nothing.
+
+        It comes in, in the background, from now on. A second one for the same blob is given up.
+        """
+        with self._lock:
+            if not self._stopped and descriptor.digest not in self._adopted:
+                self._adopted[descriptor.digest] = self._start(descriptor, meter, opened=whole)
+                return
+        whole.stream.close()
+
+    def _start(
+        self,
+        descriptor: Descriptor,
+        meter: Meter,
+        ahead: int | None = None,
+        tail: bytes = b"",
+        opened: WholeBlob | None = None,
+    ) -> _Download:
+        fd = kept.open_file(kept.name(descriptor.digest), self.space, self._fd)
+        download = _Download(self, descriptor, meter, fd, ahead, tail, opened)
         self._running.append(download)
-        if download.kept:
-            self._resumed.add(descriptor.digest)
         if self._stopped:
             download.stop()
-        return download.follow()
+        return download
 
     def forget(self, descriptor: Descriptor) -> None:
         """Remove what was kept of the blob."""
-        name = kept.name(descriptor.digest)
-        try:
-            size = os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_size
-            os.unlink(name, dir_fd=self._fd)
-        except FileNotFoundError:
-            return
-        self.space.give_back(size, files=1)
+        kept.forget(kept.name(descriptor.digest), self.space, self._fd)
 
     def was_resumed(self, descriptor: Descriptor) -> bool:
         """Tell, once, whether a part of the blob lay here before this process began."""
@@ -92,14 +116,24 @@ class Downloads:
     def fetch(self, download: _Download) -> None:
         """Write what is missing of a blob to its file, over as many connections as it takes."""
         descriptor = download.descriptor
-        if download.written == descriptor.size:
-            return
-        blob = self._client.iter_blob(self._reference, descriptor, download.written, download.meter)
-        with closing(blob):
-            for chunk in blob:
-                if download.stopped:
-                    return
-                download.write(chunk)
+        end = descriptor.size - len(download.tail)
+        if download.written < end:
+            blob = self._client.iter_blob(
+                self._reference,
+                descriptor,
+                download.written,
+                download.meter,
+                end=end if download.tail else None,
+                opened=download.opened,
+            )
+            with closing(blob):
+                for chunk in blob:
+                    if download.stopped:
+                        return
+                    download.write(chunk)
+        # All of the blob may have come: where ranges are not served, or from an earlier process.
+        if rest := download.tail[download.written - end :]:
+            download.write(rest)
 
 
 class _Download:
@@ -116,12 +150,18 @@ class _Download:
         meter: Meter,
         fd: int,
         ahead: int | None,
+        tail: bytes,
+        opened: WholeBlob | None,
     ) -> None:
         self.descriptor = descriptor
         self.meter = meter
         self.space = owner.space
         self.stopped = False
-        self.kept = self.written = min(os.fstat(fd).st_size, descriptor.size)
+        self.tail = tail
+        self.opened = opened
+        # A body that comes from its start is no worse than what lies here.
+        self.kept = 0 if opened is not None else min(os.fstat(fd).st_size, descriptor.size)
+        self.written = self.kept
         self._fd = fd
         self._ahead = descriptor.size if ahead is None else ahead
         self._position = 0
@@ -137,12 +177,7 @@ class _Download:
 
     def write(self, chunk: bytes) -> None:
         """Append bytes from the network."""
-        try:
-            with self.space.writing(len(chunk)):
-                durable.write_all_at(self._fd, chunk, self.written)
-        except OSError as error:
-            kind = NoSpace if is_full(error) else BridgeError
-            raise kind(f"cannot keep a downloaded blob: {error.strerror}") from error
+        kept.write_at(self._fd, chunk, self.written, self.space)
         with self._changed:
             self.written += len(chunk)
             self._changed.notify()
@@ -187,7 +222,7 @@ class _Download:
 
     def join(self) -> None:
         """Wait for the writer, for as long as one that gets bytes may take; let the file go."""
-        self._thread.join(_PATIENCE)
+        self._thread.join(PATIENCE)
         if not self._joined:
             self._joined = True
             self._release()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from typing import BinaryIO, Protocol, Self
 
 from bridge import limits
 from bridge.errors import MalformedImage, VerificationFailed
@@ -14,6 +14,24 @@ from bridge.oci.reference import ImageReference, Signature, Transport
 from bridge.ostree.repository import Repository
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
+
+
+class Parts(Protocol):
+    """Ranges of a blob, some of them still on their way. A context manager: at its end no more are
+    fetched, and what is here is kept for another run."""
+
+    def read(self, start: int, end: int) -> bytes:
+        """Wait for these bytes, which must be among the ranges; return them, unverified.
+
+        Raises `NetworkError`, or `RangeRefused` when the host will not serve ranges.
+        """
+
+    def again(self, start: int, end: int) -> bytes:
+        """Fetch these bytes now, whatever was planned or kept, and return them; same errors."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Source(Protocol):
@@ -31,13 +49,31 @@ class Source(Protocol):
         """Return the image configuration's bytes."""
 
     def blob(
-        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+        self,
+        descriptor: Descriptor,
+        meter: Meter,
+        ahead: int | None = None,
+        tail: bytes | None = None,
     ) -> Iterator[bytes]:
         """Yield a blob's bytes, unverified; what came over the network is counted by `meter`.
 
         With `ahead` not many more bytes than that are fetched before they are asked for: the
-        reader may stop.
+        reader may stop. The blob's last bytes are not fetched where the caller has them: `tail`.
         """
+
+    def tail(
+        self, descriptor: Descriptor, start: int, meter: Meter, *, again: bool = False
+    ) -> bytes | None:
+        """Return a blob's bytes from `start` on, unverified; None where parts are not served.
+
+        With `again` they are fetched anew: what an earlier run left was wrong. Where a registry
+        answers with the whole blob, that goes on in the background, and `blob` is going to use it.
+        """
+
+    def parts(
+        self, descriptor: Descriptor, ranges: Sequence[tuple[int, int]], meter: Meter
+    ) -> Parts:
+        """Begin to fetch the ranges (end exclusive) of a blob, in order, and return them."""
 
     def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
         """Return a few bytes of a blob, unverified, or None where they cannot be had alone."""
@@ -91,6 +127,7 @@ class _RegistrySource:
     ) -> None:
         # A layout on disk needs none of this, and to import it costs more than to read one.
         from bridge.pull.download import Downloads
+        from bridge.pull.partial_download import PartialDownloads
         from bridge.registry.client import Client
 
         self.meter = Meter()
@@ -98,6 +135,9 @@ class _RegistrySource:
         self._client = Client(network, self.meter, tell=tell)
         stack.callback(self._client.close)
         self._downloads = stack.enter_context(Downloads(self._client, self._reference, repo))
+        self._parts = stack.enter_context(
+            PartialDownloads(self._client, self._reference, repo, self._downloads.adopt)
+        )
 
     def top(self) -> Manifest | Index:
         raw, media_type, _digest = self._client.get_manifest(self._reference)
@@ -113,9 +153,23 @@ class _RegistrySource:
         return self._client.read_blob(self._reference, descriptor, limits.CONFIG_MAX)
 
     def blob(
-        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+        self,
+        descriptor: Descriptor,
+        meter: Meter,
+        ahead: int | None = None,
+        tail: bytes | None = None,
     ) -> Iterator[bytes]:
-        return self._downloads.chunks(descriptor, meter, ahead)
+        return self._downloads.chunks(descriptor, meter, ahead, tail)
+
+    def tail(
+        self, descriptor: Descriptor, start: int, meter: Meter, *, again: bool = False
+    ) -> bytes | None:
+        return self._parts.tail(descriptor, start, meter, again=again)
+
+    def parts(
+        self, descriptor: Descriptor, ranges: Sequence[tuple[int, int]], meter: Meter
+    ) -> Parts:
+        return self._parts.parts(descriptor, ranges, meter)
 
     def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
         return self._client.read_range(self._reference, descriptor, start, length)
@@ -126,6 +180,7 @@ class _RegistrySource:
 
     def done(self, descriptor: Descriptor) -> None:
         self._downloads.forget(descriptor)
+        self._parts.forget(descriptor)
 
     def distrust(self, descriptor: Descriptor) -> bool:
         # A file that grew without being synced may be anything after a power cut: once more,
@@ -136,6 +191,7 @@ class _RegistrySource:
 
     def cancel(self) -> None:
         self._downloads.stop()
+        self._parts.stop()
 
 
 class _LayoutSource:
@@ -155,11 +211,26 @@ class _LayoutSource:
         return self._layout.read_blob(descriptor, limits.CONFIG_MAX)
 
     def blob(
-        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+        self,
+        descriptor: Descriptor,
+        meter: Meter,
+        ahead: int | None = None,
+        tail: bytes | None = None,
     ) -> Iterator[bytes]:
         with self._layout.open_blob(descriptor) as file:
             while chunk := file.read(limits.BLOB_BUFFER):
                 yield chunk
+
+    def tail(
+        self, descriptor: Descriptor, start: int, meter: Meter, *, again: bool = False
+    ) -> bytes | None:
+        with _FileParts(self._layout.open_blob(descriptor)) as parts:
+            return parts.read(start, descriptor.size)
+
+    def parts(
+        self, descriptor: Descriptor, ranges: Sequence[tuple[int, int]], meter: Meter
+    ) -> Parts:
+        return _FileParts(self._layout.open_blob(descriptor))
 
     def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
         with self._layout.open_blob(descriptor) as file:
@@ -178,6 +249,26 @@ class _LayoutSource:
 
     def cancel(self) -> None:
         pass
+
+
+class _FileParts:
+    """Ranges of a blob that lies here as a file: all of it is here."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, start: int, end: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(end - start)
+
+    def again(self, start: int, end: int) -> bytes:
+        return self.read(start, end)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def _parsed(what: object, raw: bytes, media_type: str) -> Manifest | Index:

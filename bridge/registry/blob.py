@@ -15,25 +15,28 @@ A 206 is among them, for when it is not `is_range`."""
 
 
 class BlobStream:
-    """A blob's raw bytes from `start` on, in chunks of at most `limits.BLOB_BUFFER`.
+    """A blob's raw bytes from `start` to `end`, in chunks of at most `limits.BLOB_BUFFER`.
 
     A context manager. Holds the length, not the digest: the caller verifies. Iterating raises
     `NetworkError` when the body stalls, breaks or ends early, and `VerificationFailed` when it
-    goes on beyond the descriptor's size.
+    goes on beyond `end`. `whole` is for an answer with all of it, whatever was asked for.
     """
 
-    def __init__(self, what: str, response: Response, start: int, size: int) -> None:
+    def __init__(
+        self, what: str, response: Response, start: int, end: int, *, whole: bool = False
+    ) -> None:
         self.start = start
+        self.whole = whole
         self._what = what
         self._response = response
-        self._left = size - start
+        self._left = end - start
 
     def __iter__(self) -> Iterator[bytes]:
         # One byte more than there may be, so that a longer body is seen and not taken in.
         for chunk in self._response.chunks(self._left + 1):
             self._left -= len(chunk)
             if self._left < 0:
-                raise VerificationFailed(f"{self._what}: longer than its descriptor says")
+                raise VerificationFailed(f"{self._what}: longer than it may be")
             yield chunk
         if self._left > 0:
             raise Interrupted(f"{self._what}: the body ended {self._left} bytes early")

@@ -1,8 +1,8 @@
 """A registry's read side: manifests, blobs and tags of the OCI distribution-spec, verified.
 
 Manifests are raw bytes with the digest we computed; which instance of an index is meant is
-decided above. Where a reference is asked for, `bridge.registry.mirrors` tells; the methods whose
-names begin with an underscore, and `open_blob`, ask one endpoint. Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+decided above. Where a reference is asked for, `bridge.registry.mirrors` tells; how one place is
+asked, `bridge.registry.endpoint`. Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
 from __future__ import annotations
@@ -10,34 +10,29 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Generator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 from bridge import limits
-from bridge.errors import (
-    BridgeError,
-    MalformedImage,
-    NetworkError,
-    NotFound,
-    VerificationFailed,
-)
+from bridge.errors import MalformedImage, NetworkError, RangeRefused, VerificationFailed
 from bridge.oci import strict_json
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
-from bridge.oci.reference import DOCKER_HUB, RegistryReference
-from bridge.registry.auth import Authenticator, describe
+from bridge.oci.reference import RegistryReference
+from bridge.registry.auth import Authenticator
 from bridge.registry.authfile import CredentialStore
-from bridge.registry.blob import NO_RANGE, BlobStream, body_length, is_range
+from bridge.registry.blob import BlobStream, body_length
 from bridge.registry.conffiles import load_registries
-from bridge.registry.message import Request, origin
+from bridge.registry.endpoint import EndpointClient, api_host
+from bridge.registry.message import origin
 from bridge.registry.meter import Meter
-from bridge.registry.mirrors import FAILURES, Endpoint, Route, endpoints, only_endpoint
+from bridge.registry.mirrors import FAILURES, Endpoint, Route, Turn, endpoints, only_endpoint
+from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
+from bridge.registry.ranges import Ranges
 from bridge.registry.registriesconf import RegistriesConf
-from bridge.registry.retry import Backoff
-from bridge.registry.token import Scope
-from bridge.registry.transport import Interrupted, Response, TooLarge, Transport
+from bridge.registry.transport import Response, TooLarge, Transport
 
 _ACCEPT = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
 _SCHEMA1 = (
@@ -64,6 +59,13 @@ class ManifestHead(NamedTuple):
     size: int | None
 
 
+class WholeBlob(NamedTuple):
+    """All of a blob, on its way from the endpoint that was asked for a part of it."""
+
+    turn: Turn
+    stream: BlobStream
+
+
 class Client:
     """Reads registries. Safe for several threads; each request counts into the meter given.
 
@@ -88,7 +90,8 @@ class Client:
         self._registries = load_registries() if registries is None else registries
         if credentials is None:
             credentials = CredentialStore(options, helpers=self._registries.credential_helpers)
-        self._auth = Authenticator(credentials)
+        self._endpoint = EndpointClient(self._transport, Authenticator(credentials), self.meter)
+        self._ranges = Ranges(self._endpoint)
         self._tell = tell
         self._routes: dict[RegistryReference, Route] = {}
         self._lock = threading.Lock()
@@ -137,101 +140,63 @@ class Client:
 
         return self._route(ref).ask(head)
 
-    def open_blob(
-        self,
-        ref: Endpoint,
-        descriptor: Descriptor,
-        start: int = 0,
-        meter: Meter | None = None,
-        backoff: Backoff | None = None,
-    ) -> BlobStream:
-        """Open a blob for reading from `start` on, or from 0 where ranges are not served.
-
-        `.start` of the result tells; `backoff` holds the tries that are left. Raises `NotFound`,
-        `NotAuthorised`, `NetworkError`, and `VerificationFailed` when the registry announces
-        another size than the descriptor's.
-        """
-        what = f"blob {descriptor.digest} of {ref.name}"
-        size = descriptor.size
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        path = f"blobs/{Digest.parse(descriptor.digest)}"
-        reply = self._send("GET", ref, path, headers, None, meter, backoff)
-        if start and reply.status == 206 and is_range(reply, start, size):
-            return BlobStream(what, reply, start, size)
-        if start and reply.status in NO_RANGE:  # it cannot: take the blob whole
-            with suppress(Interrupted):
-                reply.read(limits.ERROR_BODY_MAX)
-            return self.open_blob(ref, descriptor, 0, meter, backoff)
-        if reply.status != 200:
-            raise self._failure(ref, what, reply)
-        length = body_length(reply)
-        if length is not None and length != size:
-            reply.close()
-            raise VerificationFailed(
-                f"{what}: the registry has {length} bytes where its descriptor gives {size}"
-            )
-        return BlobStream(what, reply, 0, size)
-
     def iter_blob(
         self,
         ref: RegistryReference,
         descriptor: Descriptor,
         start: int = 0,
         meter: Meter | None = None,
+        *,
+        end: int | None = None,
+        opened: WholeBlob | None = None,
     ) -> Generator[bytes, None, None]:
         """Yield a blob's bytes from `start` to its size, each once, resuming when the body breaks.
 
-        What one endpoint does not give goes on at the next. The caller verifies the digest, and
-        says `distrust` if it is wrong. Raises what `open_blob` does, and `NetworkError` when the
-        tries are used up.
+        With `end` they may end there, and do where ranges are served. `opened` is a body of the
+        blob that `iter_range` met, to be used up. What one endpoint does not give goes on at the
+        next. The caller verifies the digest, and says `distrust` if it is wrong. Raises `NotFound`,
+        `NotAuthorised`, `NetworkError`, and `VerificationFailed` when a registry announces another
+        size than the descriptor's.
+        """
+        ready = [opened.stream] if opened is not None else []
+
+        def body(at: Endpoint, done: int) -> Generator[bytes, None, None]:
+            stream = ready.pop() if ready else None
+            until = None if self._ranges.refused(at) else end
+            return self._endpoint.iter_blob(at, descriptor, done, meter, until, stream)
+
+        route = self._route(ref)
+        turn = opened.turn if opened is not None else route.turn(descriptor.digest)
+        return _along(route, turn, descriptor.digest, start, body)
+
+    def iter_range(
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int,
+        end: int,
+        meter: Meter | None = None,
+        on_whole: Callable[[WholeBlob], None] = lambda whole: whole.stream.close(),
+    ) -> Generator[bytes, None, None]:
+        """Yield a blob's bytes from `start` to `end` (exclusive), as `iter_blob` does.
+
+        Raises `RangeRefused` where the host does not serve parts of blobs: without a request, once
+        that is known. `on_whole` is given the body where it answered with the whole blob instead.
         """
         route = self._route(ref)
         turn = route.turn(descriptor.digest)
-        done = start
-        while True:
-            try:
-                with closing(self._iter_blob(turn.endpoint, descriptor, done, meter)) as chunks:
-                    for chunk in chunks:
-                        route.came(descriptor.digest, turn.index)
-                        done += len(chunk)
-                        yield chunk
-                return
-            except FAILURES as error:
-                turn.hand_over(error)
+
+        def whole(stream: BlobStream) -> None:
+            on_whole(WholeBlob(turn, stream))
+
+        def body(at: Endpoint, done: int) -> Generator[bytes, None, None]:
+            return self._ranges.iterate(at, descriptor, done, end, meter, whole)
+
+        return _along(route, turn, descriptor.digest, start, body)
 
     def distrust(self, ref: RegistryReference, blob: Digest) -> bool:
         """Take that `iter_blob` gave wrong bytes; tell whether to try again may bring others."""
         return self._route(ref).distrust(blob)
-
-    def _iter_blob(
-        self, ref: Endpoint, descriptor: Descriptor, start: int, meter: Meter | None
-    ) -> Generator[bytes, None, None]:
-        """Do so at one endpoint. A try that brought `limits.RESUME_PROGRESS` is not counted."""
-        counted = meter or self.meter
-        backoff = self._transport.backoff()
-        done = kept = start
-        while True:
-            try:
-                with self.open_blob(ref, descriptor, done, counted, backoff) as stream:
-                    skip = done - stream.start
-                    for chunk in stream:
-                        fresh = chunk[skip:] if skip else chunk
-                        skip = max(0, skip - len(chunk))
-                        done += len(fresh)
-                        if fresh:
-                            yield fresh
-                return
-            except Interrupted as error:
-                if done >= descriptor.size > 0:
-                    return
-                if done - kept >= limits.RESUME_PROGRESS:
-                    backoff = self._transport.backoff()
-                kept = done
-                if not self._transport.wait(backoff, counted):
-                    raise NetworkError(
-                        f"blob {descriptor.digest} of {ref.name}, {done} of {descriptor.size} "
-                        f"bytes: {error} ({backoff.tries} tries)"
-                    ) from None
 
     def read_range(
         self,
@@ -247,16 +212,22 @@ class Client:
         is handed over for a hint. Raises `NotFound`, `NotAuthorised`, `NetworkError`.
         """
         at = self._route(ref).turn(descriptor.digest).endpoint
-        end = start + length
-        headers = {"Range": f"bytes={start}-{end - 1}"}
-        reply = self._send("GET", at, f"blobs/{descriptor.digest}", headers, None, meter)
-        if reply.status >= 400 and reply.status not in (400, 416):
-            raise self._failure(at, f"blob {descriptor.digest} of {at.name}", reply)
-        if reply.status != 206 or not is_range(reply, start, descriptor.size, end):
-            reply.close()
+        try:
+            with self._ranges.open(at, descriptor, start, start + length, meter) as stream:
+                return None if stream.whole else b"".join(stream)
+        except RangeRefused:
             return None
-        with closing(reply):
-            return b"".join(reply.chunks(length))
+
+    def observed(self, ref: RegistryReference) -> Observed:
+        """Return how fast the host was seen to be that the image's blobs come from."""
+        at = self._route(ref).turn().endpoint
+        registry = self._transport.observed(api_host(at))
+        storage = self._ranges.storage(at)
+        if storage is None:
+            return registry
+        seen = self._transport.observed(storage)
+        # Nothing better is known of a storage that was asked only once.
+        return Observed(seen.round_trip or registry.round_trip, seen.bytes_per_second)
 
     def read_blob(
         self,
@@ -292,9 +263,9 @@ class Client:
         tags: list[str] = []
         path = "tags/list?n=1000"
         for _ in range(limits.TAG_PAGES_MAX):
-            reply = self._send("GET", at, path, {}, limits.TAG_PAGE_MAX, meter)
+            reply = self._endpoint.send("GET", at, path, {}, limits.TAG_PAGE_MAX, meter)
             if reply.status != 200:
-                raise self._failure(at, f"repository {ref.name}", reply)
+                raise self._endpoint.failure(at, f"repository {ref.name}", reply)
             link = _NEXT.search(reply.headers.get("Link", ""))
             try:
                 answer: Any = strict_json.parse(reply.body)
@@ -327,61 +298,31 @@ class Client:
         self, method: str, ref: Endpoint, limit: int | None, meter: Meter | None
     ) -> Response:
         path = f"manifests/{ref.identifier}"
-        reply = self._send(method, ref, path, {"Accept": _ACCEPT}, limit, meter)
+        reply = self._endpoint.send(method, ref, path, {"Accept": _ACCEPT}, limit, meter)
         if reply.status == 200:
             return reply
-        raise self._failure(ref, f"image {ref}", reply)
-
-    def _send(
-        self,
-        method: str,
-        ref: Endpoint,
-        path: str,
-        headers: dict[str, str],
-        limit: int | None,
-        meter: Meter | None,
-        backoff: Backoff | None = None,
-    ) -> Response:
-        """Send a request below the repository, authenticating as the registry demands."""
-        counted = meter or self.meter
-        host = "registry-1.docker.io" if ref.host == DOCKER_HUB else ref.host
-        base = self._transport.base_url(host, counted, insecure=ref.insecure)
-        url = urljoin(f"{base}/v2/{ref.repository}/", path)
-        request = Request(method, url, headers, limit=limit, insecure=ref.insecure)
-        with closing(self._auth.flow(request, _scope(ref))) as flow:
-            outgoing = next(flow)
-            while True:
-                try:
-                    reply = self._transport.exchange(outgoing, counted, backoff)
-                except NetworkError as error:
-                    flow.throw(error)
-                    raise
-                try:
-                    outgoing = flow.send(reply)
-                except StopIteration:
-                    return reply
-
-    def _failure(self, ref: Endpoint, what: str, reply: Response) -> BridgeError:
-        reply.close()
-        if reply.foreign:
-            host = origin(reply.url)[1]
-            return NetworkError(
-                f"{what}: {host}, where {ref.host} keeps it, answered {reply.status}"
-            )
-        if reply.status in (401, 403):
-            return self._auth.refusal(_scope(ref), reply)
-        if reply.status == 404:
-            return NotFound(f"{what} is not in the registry: {ref.host} answered {describe(reply)}")
-        if after := reply.headers.get("Retry-After"):
-            return NetworkError(
-                f"{what}: {ref.host} answered {describe(reply)}; try again later, as it asks: "
-                f"Retry-After {after!r:.60}"
-            )
-        return NetworkError(f"{what}: {ref.host} answered {describe(reply)}")
+        raise self._endpoint.failure(ref, f"image {ref}", reply)
 
 
-def _scope(ref: Endpoint) -> Scope:
-    return Scope(ref.host, ref.repository, named=ref.named)
+def _along(
+    route: Route,
+    turn: Turn,
+    blob: Digest,
+    start: int,
+    body: Callable[[Endpoint, int], Generator[bytes, None, None]],
+) -> Generator[bytes, None, None]:
+    """Yield what `body` gives at an endpoint from an offset on, and go on at the next endpoint."""
+    done = start
+    while True:
+        try:
+            with closing(body(turn.endpoint, done)) as chunks:
+                for chunk in chunks:
+                    route.came(blob, turn.index)
+                    done += len(chunk)
+                    yield chunk
+            return
+        except FAILURES as error:
+            turn.hand_over(error)
 
 
 def _media_type(reply: Response) -> str:

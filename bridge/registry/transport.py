@@ -26,6 +26,7 @@ from bridge.errors import NetworkError
 from bridge.registry import retry
 from bridge.registry.message import REDIRECTS, Request, origin, redirected
 from bridge.registry.meter import Meter, RateLimit
+from bridge.registry.observed import HostSpeed, Observed
 from bridge.registry.options import NetworkOptions
 from bridge.registry.tls import tls_context
 from bridge.registry.wire import POOLS
@@ -60,7 +61,8 @@ class Response:
         rate: RateLimit | None,
         idle: float,
         clock: Callable[[], float],
-        done: Callable[[], None],
+        speed: HostSpeed,
+        done: Callable[[bool], None],
     ) -> None:
         self.status: int = raw.status_code
         self.headers: Mapping[str, str] = raw.headers
@@ -72,7 +74,9 @@ class Response:
         self._rate = rate
         self._idle = idle
         self._clock = clock
-        self._done: Callable[[], None] | None = done
+        self._speed = speed
+        self._came = self._ended = False
+        self._done: Callable[[bool], None] | None = done
 
     def chunks(self, limit: int | None = None) -> Iterator[bytes]:
         """Yield the body, at most `limit` bytes of it; `Interrupted` when it stalls or breaks."""
@@ -89,8 +93,10 @@ class Response:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise Interrupted(f"{host}: {_reason(error, self._idle)}") from None
             if not chunk:
+                self._ended = True
                 return
             self._meter.add(received=len(chunk))
+            self._measure(len(chunk))
             waited, came = waited + self._clock() - before, came + len(chunk)
             if waited > self._idle:
                 if came < limits.SLOWEST_BODY:
@@ -113,8 +119,17 @@ class Response:
         """Give the connection back, or up when the body was not read to its end."""
         if self._done is not None:
             self._raw.close()
-            self._done()
+            if self._came:
+                self._speed.end()
+            self._done(self._ended)
             self._done = None
+
+    def _measure(self, count: int) -> None:
+        if self._came:
+            self._speed.came(count)
+        else:
+            self._came = True
+            self._speed.begin()
 
 
 class Transport:
@@ -142,6 +157,7 @@ class Transport:
         self._sessions: dict[_Peer, queue.SimpleQueue[_Session]] = {}
         self._contexts: dict[_Peer, ssl.SSLContext] = {}
         self._schemes: dict[str, str] = {}
+        self._speeds: dict[str, HostSpeed] = {}
 
     def base_url(self, host: str, meter: Meter, *, insecure: bool = False) -> str:
         """Return `https://HOST`; if it is `insecure`, `http://HOST` where there is no TLS."""
@@ -174,7 +190,7 @@ class Transport:
             failure: Interrupted | None = None
             after = None
             try:
-                response = self._follow(request, meter)
+                response = self.follow(request, meter)
             except Interrupted as error:
                 failure = error
             else:
@@ -210,7 +226,12 @@ class Transport:
             while not pool.empty():
                 pool.get().close()
 
-    def _follow(self, request: Request, meter: Meter) -> Response:
+    def observed(self, host: str) -> Observed:
+        """Return how fast a host (with its port) was seen to be."""
+        return self._speed(host).observed()
+
+    def follow(self, request: Request, meter: Meter) -> Response:
+        """Send a request once, following redirects; `Interrupted` when another try may do."""
         start = origin(request.url)
         for _ in range(limits.REDIRECTS_MAX + 1):
             response = self._once(request, meter)
@@ -235,6 +256,7 @@ class Transport:
         key = (parts.scheme, parts.netloc, request.insecure)
         idle = self.options.timeouts.idle
         session = self._take(key)
+        warm, asked = session.warm, time.monotonic()
         try:
             prepared = requests.Request(
                 request.method, request.url, {**_HEADERS, **request.headers}, data=request.body
@@ -260,9 +282,19 @@ class Transport:
                 raise NetworkError(message) from None
             raise Interrupted(message) from None
         meter.add(requests=1)
-        return Response(
-            raw, meter, self._rate, idle, self._clock, lambda: self._give_back(key, session)
-        )
+        speed = self._speed(parts.netloc)
+        if warm:
+            speed.answered(time.monotonic() - asked)
+
+        def done(whole: bool) -> None:
+            session.warm = whole
+            self._give_back(key, session)
+
+        return Response(raw, meter, self._rate, idle, self._clock, speed, done)
+
+    def _speed(self, host: str) -> HostSpeed:
+        with self._lock:
+            return self._speeds.setdefault(host, HostSpeed())
 
     def _take(self, key: _Peer) -> _Session:
         """Return a session that no other thread uses until it is given back."""
@@ -290,6 +322,7 @@ class _Session(requests.Session):
 
     def __init__(self, adapter: HTTPAdapter) -> None:
         super().__init__()
+        self.warm = False  # whether its connection is there, as far as we know
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.mount("https://", adapter)

@@ -98,6 +98,7 @@ CODES = {
     "NotAuthorised": 3,
     "NotFound": 4,
     "NetworkError": 5,
+    "RangeRefused": 5,
     "VerificationFailed": 6,
     "Blocked": 6,
     "MalformedImage": 7,

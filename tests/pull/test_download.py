@@ -22,8 +22,10 @@ from bridge.oci.reference import RegistryReference, parse_registry_reference
 from bridge.ostree.repository import Repository
 from bridge.pull.download import Downloads
 from bridge.pull.streams import tar_stream
-from bridge.registry.client import Client
+from bridge.registry.blob import BlobStream
+from bridge.registry.client import Client, WholeBlob
 from bridge.registry.meter import Meter
+from bridge.registry.mirrors import Turn
 
 REFERENCE = parse_registry_reference("quay.io/a/b:t")
 TAR = tar([file("a", os.urandom(600_000))])
@@ -38,13 +40,24 @@ class FakeClient:
 
     body: Body
     starts: list[int] = field(default_factory=list)
+    ends: list[int | None] = field(default_factory=list)
+    opened: list[WholeBlob | None] = field(default_factory=list)
     closed: threading.Event = field(default_factory=threading.Event)
 
     def iter_blob(
-        self, ref: RegistryReference, descriptor: Descriptor, start: int, meter: Meter
+        self,
+        ref: RegistryReference,
+        descriptor: Descriptor,
+        start: int,
+        meter: Meter,
+        *,
+        end: int | None = None,
+        opened: WholeBlob | None = None,
     ) -> Generator[bytes, None, None]:
         assert (ref, descriptor) == (REFERENCE, BLOB)
         self.starts.append(start)
+        self.ends.append(end)
+        self.opened.append(opened)
         try:
             for chunk in self.body(start):
                 meter.add(received=len(chunk))
@@ -249,7 +262,7 @@ def test_no_writer_outlives_the_downloads(repo: Repository) -> None:
 def test_nobody_waits_for_a_peer_that_says_nothing(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.pull.download._PATIENCE", 0.01)
+    monkeypatch.setattr("bridge.pull.download.PATIENCE", 0.01)
     silence = threading.Event()
 
     def stalled(start: int) -> Generator[bytes, None, None]:
@@ -309,3 +322,84 @@ def test_a_link_in_the_place_of_a_download_is_not_followed(
         with pytest.raises(OSError, match=r"symbolic links|Too many levels"):
             blobs.chunks(BLOB, Meter())
     assert victim.read_bytes() == b"mine"
+
+
+# -- tails, and bodies that came unasked -------------------------------------------------------
+
+END = len(TAR) - 100_000
+
+
+def head(start: int) -> Generator[bytes, None, None]:
+    for at in range(start, END, BLOB_BUFFER):
+        yield TAR[at : min(at + BLOB_BUFFER, END)]
+
+
+@pytest.mark.parametrize("body", [head, whole])
+@pytest.mark.parametrize("length", [0, 1, END - 1, END, END + 1, len(TAR) - 1, len(TAR)])
+def test_a_tail_that_is_here_is_not_fetched(repo: Repository, body: Body, length: int) -> None:
+    """Whether a registry keeps to the range or sends all; whatever lay here before."""
+    leave(repo, TAR[:length])
+    client, blobs = downloads(repo, body)
+    with blobs:
+        assert b"".join(blobs.chunks(BLOB, Meter(), tail=TAR[END:])) == TAR
+        assert (Path(repo.path) / "extensions/bootc-py/downloads" / NAME).read_bytes() == TAR
+    assert (client.starts, client.ends) == (([length], [END]) if length < END else ([], []))
+
+
+def test_a_tail_does_not_make_a_broken_blob_whole(repo: Repository) -> None:
+    def breaking(start: int) -> Generator[bytes, None, None]:
+        yield TAR[:5000]
+        raise NetworkError("reset")
+
+    _, blobs = downloads(repo, breaking)
+    with blobs, pytest.raises(NetworkError, match="reset"):
+        list(blobs.chunks(BLOB, Meter(), tail=TAR[END:]))
+    assert kept(repo) == {NAME: 5000}
+
+
+@dataclass
+class FakeStream:
+    """Stands for a body that is on its way."""
+
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def met() -> tuple[FakeStream, WholeBlob]:
+    stream = FakeStream()
+    return stream, WholeBlob(cast(Turn, None), cast(BlobStream, stream))
+
+
+def test_a_body_that_came_unasked_is_the_download(repo: Repository) -> None:
+    leave(repo, TAR[:1000])
+    client, blobs = downloads(repo, whole)
+    (stream, body), (second, late) = met(), met()
+    with blobs:
+        blobs.adopt(BLOB, Meter(), body)
+        blobs.adopt(BLOB, Meter(), late)
+        assert second.closed and not stream.closed
+        assert b"".join(blobs.chunks(BLOB, Meter(), tail=TAR[END:])) == TAR
+        assert (client.starts, client.opened) == ([0], [body])
+        assert not blobs.was_resumed(BLOB)
+        # It was used up: another reader has the file.
+        assert b"".join(blobs.chunks(BLOB, Meter())) == TAR
+    assert client.starts == [0]
+
+
+def test_a_body_that_nobody_reads_comes_in_all_the_same(repo: Repository) -> None:
+    client, blobs = downloads(repo, whole)
+    with blobs:
+        blobs.adopt(BLOB, Meter(), met()[1])
+        assert client.closed.wait(10)
+    assert kept(repo) == {NAME: len(TAR)}
+
+
+def test_no_body_is_taken_in_at_the_end(repo: Repository) -> None:
+    client, blobs = downloads(repo, whole)
+    stream, body = met()
+    with blobs:
+        blobs.stop()
+        blobs.adopt(BLOB, Meter(), body)
+    assert stream.closed and client.starts == []

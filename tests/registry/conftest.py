@@ -9,8 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from bridge.registry.auth import Authenticator
 from bridge.registry.authfile import CredentialStore
 from bridge.registry.client import Client
+from bridge.registry.endpoint import EndpointClient
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions, Timeouts
 from bridge.registry.registriesconf import RegistriesConf
@@ -146,6 +148,8 @@ def server(new_server: Callable[[], Server]) -> Server:
 @dataclass
 class Rig:
     client: Client
+    endpoint: EndpointClient
+    """Asks one endpoint, as `client` does."""
     transport: Transport
     meter: Meter
     sleeps: list[float]
@@ -180,7 +184,8 @@ def rig() -> Iterator[Callable[..., Rig]]:
             tell=told.append,
         )
         made.append(client)
-        return Rig(client, transport, meter, sleeps, told)
+        asking = EndpointClient(transport, Authenticator(credentials), meter)
+        return Rig(client, asking, transport, meter, sleeps, told)
 
     yield make
     for client in made:
