@@ -115,6 +115,11 @@ NAMES_MAX = 64 * MIB
 ZSTD_WINDOW_MAX = 128 * MIB
 """The zstd command's default limit without --long; memory for one decoder."""
 
+SKELETON_LITERAL = 64 * KIB
+"""Bytes of one piece of a skeleton: held in memory. Most have a header and padding, 1 KiB."""
+SKELETON_WINDOW_MAX = 8 * MIB
+"""The zstd window of a skeleton; ours, of level 3, have 2 MiB."""
+
 # -- objects ---------------------------------------------------------------------------------
 METADATA_MAX = 128 * MIB
 """libostree's limit for a dirtree, dirmeta or commit object."""

@@ -28,7 +28,7 @@ from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Stats, Transaction
-from bridge.pull import images, layer, space
+from bridge.pull import images, layer, skeleton, space
 from bridge.pull.ingest import IMPLIED_META, ingest
 from bridge.pull.merge import Merge
 from bridge.pull.plan import LayerPlan, Mode, plan
@@ -312,16 +312,21 @@ class _Pull:
             ReadAhead(tar_stream(blob, wanted.layer, wanted.diff_id, allowance)) as chunks,
         ):
             only = wanted.only
+            record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
             imported = ingest(
                 count.through(chunks),
                 transaction,
                 allowance,
                 (lambda: transaction.holds(only)) if only else None,
+                record.file if record else None,
+                record.rest if record else None,
             )
             if imported is None:
                 transaction.keep_only(only)
                 return wanted.commit, transaction.publish(), count.bytes
             # The stream has ended and raised nothing: all of it is what it should be.
+            if record is not None:
+                record.finish(imported.tree)
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
             return commit, transaction.publish(), count.bytes
