@@ -69,6 +69,10 @@ RESUME_PROGRESS = 1 * MIB
 """A body that broke after this many new bytes has not used up a try."""
 BLOB_BUFFER = 256 * KIB
 """One read from a socket or file: large enough that Python's cost per read vanishes."""
+UPLOAD_WHOLE = 8 * MIB
+"""A blob up to this is sent in one request: to ask and to begin cost two more already."""
+UPLOAD_PART = 64 * MIB
+"""Bytes of a blob in one request: proxies take 100 MB, and registries parts of 5 MiB or more."""
 PARALLEL_BLOBS = 3
 """Blobs under way at once; more gain nothing on one registry and cost memory."""
 

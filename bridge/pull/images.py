@@ -160,9 +160,10 @@ def _prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     gone = [name for name in refs.listing(repo, LAYERS) if name not in needed]
     for name in gone:
         refs.delete(repo, name)
+    result = store_prune.prune(repo)
     left = by_diff_id(repo, refs.listing(repo, LAYERS).values())
     skeleton.remove_others(repo, [Digest.parse(diff_id) for diff_id in left])
-    return len(gone), store_prune.prune(repo)
+    return len(gone), result
 
 
 def _is_readable(repo: Repository, commit: str) -> bool:

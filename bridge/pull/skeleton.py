@@ -149,24 +149,25 @@ def read(repo: Repository, diff_id: Digest) -> Iterator[bytes | Payload]:
     `DamagedRepository`, at the latest at the end, for one that is not what was written.
     """
     try:
-        fd = os.open(path_of(diff_id), READ_FLAGS, dir_fd=repo.fd)
+        os.stat(path_of(diff_id), dir_fd=repo.fd, follow_symlinks=False)
     except FileNotFoundError:
         raise NotFound(
             f"layer {diff_id}: {repo.path} has its files, but not how its tar stream was written; "
             "pull the image again, into a new repository or after `image remove` and `image prune`"
         ) from None
-    return _read(fd, diff_id)
+    return _read(repo, diff_id)
 
 
-def _read(fd: int, diff_id: Digest) -> Iterator[bytes | Payload]:
-    with open(fd, "rb", buffering=0) as file:
-        try:
+def _read(repo: Repository, diff_id: Digest) -> Iterator[bytes | Payload]:
+    try:
+        fd = os.open(path_of(diff_id), READ_FLAGS, dir_fd=repo.fd)
+        with open(fd, "rb", buffering=0) as file:
             yield from parts(file)
-        except (DamagedRepository, OSError) as error:
-            raise DamagedRepository(
-                f"layer {diff_id}: its skeleton is damaged ({error}); `fsck --repair` does not "
-                "heal it, but a pull into a new repository has another"
-            ) from None
+    except (DamagedRepository, OSError) as error:
+        raise DamagedRepository(
+            f"layer {diff_id}: its skeleton is damaged ({error}); `fsck --repair` does not heal "
+            "it, but a pull into a new repository makes another"
+        ) from None
 
 
 def parts(file: BinaryIO) -> Iterator[bytes | Payload]:
