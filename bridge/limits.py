@@ -122,7 +122,7 @@ ZSTD_WINDOW_MAX = 128 * MIB
 SKELETON_LITERAL = 64 * KIB
 """Bytes of one piece of a skeleton: held in memory. Most have a header and padding, 1 KiB."""
 SKELETON_WINDOW_MAX = 8 * MIB
-"""The zstd window of a skeleton; ours, of level 3, have 2 MiB."""
+"""The zstd window of a skeleton; ours have at most 1 MiB."""
 
 # -- objects ---------------------------------------------------------------------------------
 METADATA_MAX = 128 * MIB

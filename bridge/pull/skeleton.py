@@ -32,7 +32,8 @@ _HEAD = struct.Struct("<IQ")
 """Of a record: bytes of the stream that stand here, and bytes of the object that follows them."""
 _TOTAL = struct.Struct("<Q")
 _CHECKSUM = 32
-_LEVEL = 3
+_LEVEL = 1
+"""Of zstd. Higher ones take no less room: most is checksums."""
 _BUFFER = 256 * limits.KIB
 """Bytes that are compressed at once."""
 
