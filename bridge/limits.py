@@ -69,6 +69,10 @@ RESUME_PROGRESS = 1 * MIB
 """A body that broke after this many new bytes has not used up a try."""
 BLOB_BUFFER = 256 * KIB
 """One read from a socket or file: large enough that Python's cost per read vanishes."""
+UPLOAD_WHOLE = 8 * MIB
+"""A blob up to this is sent in one request: to ask and to begin cost two more already."""
+UPLOAD_PART = 64 * MIB
+"""Bytes of a blob in one request: proxies take 100 MB, and registries parts of 5 MiB or more."""
 PARALLEL_BLOBS = 3
 """Blobs under way at once; more gain nothing on one registry and cost memory."""
 RANGE_CONNECTIONS = 4
@@ -117,6 +121,11 @@ NAMES_MAX = 64 * MIB
 """Characters of those entries' paths: where they are left out, they are kept in full to tell."""
 ZSTD_WINDOW_MAX = 128 * MIB
 """The zstd command's default limit without --long; memory for one decoder."""
+
+SKELETON_LITERAL = 64 * KIB
+"""Bytes of one piece of a skeleton: held in memory. Most have a header and padding, 1 KiB."""
+SKELETON_WINDOW_MAX = 8 * MIB
+"""The zstd window of a skeleton; ours have at most 1 MiB."""
 
 # -- parts of blobs --------------------------------------------------------------------------
 PARTIAL_LEAST = 64 * KIB

@@ -22,8 +22,9 @@ FLOORS: dict[str, set[str]] = {
     "layer": set(),
     "registry": {"oci"},
     "pull": {"oci", "ostree", "layer", "registry"},
+    "push": {"oci", "ostree", "layer", "registry", "pull"},
     "sysroot": {"oci", "ostree", "layer", "registry", "pull"},
-    "cli": {"oci", "ostree", "layer", "registry", "pull", "sysroot"},
+    "cli": {"oci", "ostree", "layer", "registry", "pull", "push", "sysroot"},
 }
 GROUND = {"errors", "limits"}
 DOORS = {"__init__", "__main__"}

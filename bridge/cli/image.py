@@ -1,4 +1,4 @@
-"""`bootc-py image`: stored images: pull, list, inspect, remove, prune."""
+"""`bootc-py image`: stored images: pull, push, list, inspect, remove, prune."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import options as shared
+from bridge.cli import push
 from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
 
@@ -39,6 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shared.add_network(pull)
     shared.add_output(pull, progress=True)
     pull.set_defaults(run=_pull)
+
+    push.configure(verbs.add_parser("push", help="write a stored image back out"))
 
     listing = verbs.add_parser("list", help="list the stored images")
     shared.add_repository(listing)

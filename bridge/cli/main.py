@@ -20,7 +20,7 @@ _COMMANDS = {
     "upgrade": "bring the tracked image's newest state to the next boot",
     "rollback": "boot the previous deployment next",
     "status": "show the deployments of this host",
-    "image": "pull, list, inspect, remove and prune stored images",
+    "image": "pull, push, list, inspect, remove and prune stored images",
     "fsck": "verify every object of a repository",
 }
 _LONGEST = 4000

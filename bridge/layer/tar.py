@@ -87,8 +87,11 @@ class TarReader:
 
     `chunks` are pieces of the stream of any size. `on_bytes` gets each as it is taken, so that it
     sees the whole stream once `drain` was called; `on_hole` gets how many bytes of a sparse file
-    are nowhere in the stream. Every way in which the stream is no tar archive raises
-    `MalformedImage` with the entry's number (from 1) and offset.
+    are nowhere in the stream. `on_skeleton` gets every byte of the stream that is not handed out
+    as payload, in order, and with each piece how many bytes of payload follow it: 0, or all of
+    the payload that is taken next. What is stored of a sparse file belongs to the skeleton: it is
+    not the file. Every way in which the stream is no tar archive raises `MalformedImage` with the
+    entry's number (from 1) and offset.
     """
 
     def __init__(
@@ -96,10 +99,13 @@ class TarReader:
         chunks: Iterable[bytes],
         on_bytes: Callable[[bytes], None] | None = None,
         on_hole: Callable[[int], None] | None = None,
+        on_skeleton: Callable[[bytes, int], None] | None = None,
     ) -> None:
         self._chunks = iter(chunks)
         self._on_bytes = on_bytes
         self._on_hole = on_hole
+        self._on_skeleton = on_skeleton
+        self._told = 0  # in the chunk: from here on `on_skeleton` is to be told; below 0: nothing
         self._chunk = b""
         self._position = self._end = 0  # in the chunk
         self._base = 0  # the chunk's offset in the stream
@@ -111,6 +117,11 @@ class TarReader:
         self._padding = 0  # after them
         self._map: sparse.SparseMap | None = None
         self._ended = False
+
+    @property
+    def offset(self) -> int:
+        """Where in the stream the next byte is: at first, that of the current entry's payload."""
+        return self._base + self._position
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield the entries; the payload of one is there until the next one is asked for."""
@@ -130,7 +141,7 @@ class TarReader:
         A sparse file's holes come as zeros, in pieces of at most 256 KiB.
         """
         if self._map is None:
-            return self._stored(self._left)
+            return self._stored(self._left, telling=self._on_skeleton is not None)
         filled, self._map = self._map, None
         return self._expanded(filled)
 
@@ -139,10 +150,16 @@ class TarReader:
         if self._map is not None:
             return b"".join(self.payload())
         left, self._left = self._left, 0
+        telling = self._on_skeleton is not None and left
+        if telling:
+            self._tell(left)
         try:
-            return self._take(left)
+            payload = self._take(left)
         except MalformedImage as error:
             self._fail(str(error))
+        if telling:
+            self._told = self._position
+        return payload
 
     def drain(self) -> None:
         """Take the rest of the stream, and yield no more entries.
@@ -158,6 +175,8 @@ class TarReader:
     # -- entries -----------------------------------------------------------------------------
 
     def _next(self) -> Entry | None:
+        if self._told < 0:
+            raise RuntimeError("payload that was announced, but not taken whole")
         self._skip(self._left + self._padding)
         self._left = self._padding = 0
         self._map = None
@@ -277,9 +296,17 @@ class TarReader:
 
     # -- bytes -------------------------------------------------------------------------------
 
-    def _stored(self, size: int) -> Iterator[bytes | memoryview]:
+    def _tell(self, payload: int) -> None:
+        """Tell what of the skeleton was not told yet, and that a payload follows."""
+        assert self._on_skeleton is not None
+        self._on_skeleton(self._chunk[self._told : self._position], payload)
+        self._told = -1
+
+    def _stored(self, size: int, *, telling: bool = False) -> Iterator[bytes | memoryview]:
         """Yield the next `size` bytes of the current payload."""
         number = self._number
+        if telling and size:
+            self._tell(size)
         while size:
             if number != self._number:
                 raise RuntimeError("payload of an entry that was passed")
@@ -294,6 +321,8 @@ class TarReader:
                 yield self._chunk
             else:
                 yield memoryview(self._chunk)[start : start + step]
+        if self._told < 0:
+            self._told = self._position
 
     def _expanded(self, filled: sparse.SparseMap) -> Iterator[bytes | memoryview]:
         position = 0
@@ -336,8 +365,14 @@ class TarReader:
 
     def _more(self) -> bool:
         """Go to the next chunk; False at the end of the stream."""
+        telling = self._on_skeleton is not None and self._told >= 0
+        if telling and self._told < self._end:
+            self._on_skeleton(self._chunk[self._told :], 0)  # type: ignore[misc]
+            self._told = self._end
         for chunk in self._chunks:
             if chunk:
+                if telling:
+                    self._told = 0
                 if self._on_bytes is not None:
                     self._on_bytes(chunk)
                 self._base += self._end

@@ -49,7 +49,7 @@ class ImageLayout(ABC):
         then in the indexes it lists. Raises `NotFound`, `MalformedImage`, and `UsageError` when
         there are several and none was named.
         """
-        index = self._index()
+        index = self.index()
         if tag is None:
             if len(index.manifests) == 1:
                 return index.manifests[0]
@@ -103,7 +103,8 @@ class ImageLayout(ABC):
         if not isinstance(version, str) or not version.startswith("1."):
             raise MalformedImage(f"{self.path}: layout version {version!r:.50} is not supported")
 
-    def _index(self) -> Index:
+    def index(self) -> Index:
+        """Return `index.json`; `MalformedImage` where there is none, or it is none."""
         raw = self._read(_INDEX, limits.MANIFEST_MAX)
         try:
             index = parse_document(raw, OCI_INDEX)

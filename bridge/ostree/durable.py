@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+from collections.abc import Iterable
 
 _NEW = ".new"
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,7 +54,7 @@ def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:
         rest = rest[written:]
 
 
-def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None:
+def replace_file(name: str, data: bytes | Iterable[bytes], dir_fd: int, mode: int = 0o644) -> None:
     """Make `name` in `dir_fd` hold `data`: it holds all of the old or all of the new, always.
 
     It is written as `.NAME.new` first. A process that is cut off may leave that; the next to
@@ -63,7 +64,8 @@ def replace_file(name: str, data: bytes, dir_fd: int, mode: int = 0o644) -> None
     fd = _open_locked(temporary, dir_fd)
     try:
         os.ftruncate(fd, 0)
-        write_all(fd, data)
+        for chunk in (data,) if isinstance(data, bytes) else data:
+            write_all(fd, chunk)
         os.fchmod(fd, mode)
         os.fsync(fd)
         os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)

@@ -191,16 +191,19 @@ class Repository:
 
         The payload is not verified here: who relies on it hashes what is read.
         """
-        path = self.object_path(checksum, ObjectType.FILE)
+        try:
+            return self.open_content(self.object_path(checksum, ObjectType.FILE), self.fd)
+        except OSError as error:
+            raise self._explained(error, f"file {checksum}") from None
+
+    def open_content(self, path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:
+        """Open a content object, wherever it lies, in the form that the mode gives it."""
         opener = {
             "bare": content.open_bare,
             "bare-user": content.open_bare_user,
             "archive": content.open_archive,
         }[self.mode]
-        try:
-            return opener(path, self.fd)
-        except OSError as error:
-            raise self._explained(error, f"file {checksum}") from None
+        return opener(path, dir_fd)
 
     def _explained(self, error: OSError, what: str) -> DamagedRepository:
         if isinstance(error, FileNotFoundError):

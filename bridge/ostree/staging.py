@@ -17,12 +17,12 @@ import time
 import zlib
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from typing import Any
+from typing import Any, BinaryIO
 
 from bridge import limits
 from bridge.errors import BridgeError, NoSpace, is_full
 from bridge.ostree import durable, objects
-from bridge.ostree.content import BARE_USER_XATTR
+from bridge.ostree.content import BARE_USER_XATTR, READ_FLAGS
 from bridge.ostree.objects import FileMeta
 from bridge.ostree.space import Space
 
@@ -144,6 +144,11 @@ class Staging:
         except OSError as error:
             raise _explain(error) from error
 
+    def write_beside(self) -> Beside:
+        """Return a new file that is no object."""
+        self._count += 1
+        return Beside(f"beside-{self._count}", self.fd, self._space)
+
     def _begin(self, size: int) -> None:
         """Have room for a new file of `size` bytes; `NoSpace` if there is none.
 
@@ -213,6 +218,36 @@ class Staging:
         if self._mode != "archive":
             # As libostree: objects are from 1970, whose change time tools cannot take for news.
             os.utime(fd, ns=(self._now, 0))
+
+
+class Beside:
+    """A staged file of our own corner, while it is written: no object, but counted like one."""
+
+    def __init__(self, name: str, dir_fd: int, space: Space) -> None:
+        self.name = name
+        self._dir_fd = dir_fd
+        self._space = space
+        try:
+            with space.writing(0, files=1):
+                self._fd = os.open(name, _CREATE, 0o644, dir_fd=dir_fd)
+        except OSError as error:
+            raise _explain(error) from error
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add `data`."""
+        try:
+            with self._space.writing(len(data)):
+                durable.write_all(self._fd, data)
+        except OSError as error:
+            raise _explain(error) from error
+
+    def reader(self) -> BinaryIO:
+        """Return what was written so far as a file."""
+        return open(os.open(self.name, READ_FLAGS, dir_fd=self._dir_fd), "rb", buffering=0)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)
 
 
 def _make_locked(tmp: int) -> tuple[str, int]:

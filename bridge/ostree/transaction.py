@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.errors import MalformedImage
-from bridge.limits import METADATA_MAX
+from bridge.limits import BLOB_BUFFER, METADATA_MAX
 from bridge.ostree import durable, lock, objects, refs
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.repository import Repository
-from bridge.ostree.staging import Staging
+from bridge.ostree.staging import Beside, Staging
 
 
 @dataclass(slots=True)
@@ -67,6 +67,7 @@ class Transaction:
         self._stack.callback(repo.writers.discard, self)
         self._staged: dict[ObjectType, dict[str, int]] = {kind: {} for kind in ObjectType}
         self._files = self._staged[ObjectType.FILE]  # looked into for each file: by no enum's hash
+        self._beside: dict[str, Beside] = {}
         self._refs: list[tuple[str, str]] = []
         self.stats = Stats()
 
@@ -145,6 +146,26 @@ class Transaction:
             staged[checksum] = len(data)
         return checksum
 
+    # -- beside the objects ----------------------------------------------------------------
+
+    def write_beside(self, path: str) -> Beside:
+        """Return a new file that will be `path` in the repository, and no object, when this is
+        published: there before a ref is. A second one for that path takes the first one's place."""
+        file = self._beside[path] = self._staging.write_beside()
+        self._stack.callback(file.close)
+        return file
+
+    def read_payload(self, checksum: str) -> Iterator[bytes]:
+        """Yield the content of a regular file that was written here."""
+        if checksum in self._files:
+            _meta, file = self._repo.open_content(f"{checksum}.file", self._staging.fd)
+        else:
+            _meta, file = self._repo.open_file(checksum)
+        assert file is not None
+        with file:
+            while chunk := file.read(BLOB_BUFFER):
+                yield chunk
+
     # -- repair ----------------------------------------------------------------------------
 
     def holds(self, checksums: Collection[str]) -> bool:
@@ -155,6 +176,7 @@ class Transaction:
     def keep_only(self, checksums: Collection[str]) -> None:
         """Have nothing published but these objects: each is what its name says, all else came
         from a stream that was not read, and so not verified, to its end."""
+        self._beside.clear()
         for staged in self._staged.values():
             for checksum in [each for each in staged if each not in checksums]:
                 del staged[checksum]
@@ -166,11 +188,15 @@ class Transaction:
         staging, repo = self._staging.fd, self._repo
         is_staged = any(self._staged.values())
         # What a new value of a ref leads to may be there from a process that was cut off.
-        if is_staged or any(refs.current(repo, name) != commit for name, commit in self._refs):
+        changed = any(refs.current(repo, name) != commit for name, commit in self._refs)
+        if is_staged or self._beside or changed:
             durable.syncfs(staging)
         if is_staged:
             with repo.publishing:
                 self._move_in(staging)
+        for path, file in self._beside.items():
+            _move_beside(file.name, staging, path, repo.fd)
+        self._beside.clear()
         for name, commit in self._refs:
             refs.write(repo, name, commit)
         self._refs.clear()
@@ -205,6 +231,16 @@ class Transaction:
         for prefix in sorted(touched):
             durable.sync_directory(f"objects/{prefix}", repo.fd)
         durable.sync_directory("objects", repo.fd)
+
+
+def _move_beside(staged: str, staging: int, path: str, repo_fd: int) -> None:
+    directory, _, name = path.rpartition("/")
+    fd = durable.make_directories(directory, repo_fd)
+    try:
+        os.rename(staged, name, src_dir_fd=staging, dst_dir_fd=fd)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _ensure_directory(name: str, dir_fd: int) -> None:

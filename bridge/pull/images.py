@@ -12,7 +12,8 @@ from bridge.ostree import durable, lock, refs
 from bridge.ostree import prune as store_prune
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
-from bridge.pull import kept
+from bridge.pull import kept, skeleton
+from bridge.pull.layer import by_diff_id
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
 
 MANIFEST_DIGEST_KEY = "ostree.manifest-digest"
@@ -159,7 +160,10 @@ def _prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     gone = [name for name in refs.listing(repo, LAYERS) if name not in needed]
     for name in gone:
         refs.delete(repo, name)
-    return len(gone), store_prune.prune(repo)
+    result = store_prune.prune(repo)
+    left = by_diff_id(repo, refs.listing(repo, LAYERS).values())
+    skeleton.remove_others(repo, [Digest.parse(diff_id) for diff_id in left])
+    return len(gone), result
 
 
 def _is_readable(repo: Repository, commit: str) -> bool:

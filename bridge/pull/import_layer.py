@@ -23,6 +23,7 @@ from bridge.oci.digest import Digest, Verifier
 from bridge.oci.reference import ImageReference
 from bridge.ostree.repository import Repository
 from bridge.ostree.transaction import Stats, Transaction
+from bridge.pull import skeleton
 from bridge.pull.content_index import ContentIndex
 from bridge.pull.content_rows import ContentRows
 from bridge.pull.ingest import ingest
@@ -134,7 +135,8 @@ class LayerImporter:
         with ExitStack() as stack:
             allowance = stack.enter_context(self._allowance.layer())
             transaction = stack.enter_context(Transaction(self._repo))
-            rows = ContentRows.of(wanted, self._contents)
+            rows = ContentRows(wanted, self._contents)
+            record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
             stream = self._tar_stream(wanted, meter, allowance, stack)
             if wanted.parts is None:
                 stream = rows.through(stream)
@@ -144,13 +146,16 @@ class LayerImporter:
                 transaction,
                 allowance,
                 (lambda: transaction.holds(only)) if only else None,
-                on_file=rows.on_file,
+                on_file=_both(rows.on_file, record and record.file),
+                on_skeleton=record and record.rest,
                 on_entry=self._check(wanted),
             )
             if imported is None:
                 transaction.keep_only(only)
                 return wanted.commit, transaction.publish(), count.bytes
             # The stream has ended and raised nothing: all of it is what it should be.
+            if record is not None:
+                record.finish(imported.tree)
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
             stats = transaction.publish()
@@ -209,6 +214,20 @@ class LayerImporter:
         self._progress.advance(wanted, size)
         self._read[wanted.diff_id] += size
         self.last_read = max(self.last_read, time.monotonic())
+
+
+def _both(
+    one: Callable[[int, str], None] | None, other: Callable[[int, str], None] | None
+) -> Callable[[int, str], None] | None:
+    """Return what tells both, where there are two."""
+    if one is None or other is None:
+        return one or other
+
+    def tell(offset: int, checksum: str) -> None:
+        one(offset, checksum)
+        other(offset, checksum)
+
+    return tell
 
 
 class _Count:

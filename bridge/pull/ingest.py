@@ -37,17 +37,20 @@ def ingest(
     transaction: Transaction,
     allowance: LayerAllowance | None = None,
     enough: Callable[[], bool] | None = None,
+    on_file: Callable[[int, str], None] | None = None,
+    on_skeleton: Callable[[bytes, int], None] | None = None,
 ) -> Layer | None:
     """Import a layer's tar stream to its end; `MalformedImage` where it is not to be had.
 
     The caller verifies the stream: it has to raise, at the latest, at its end. `allowance` is
     what the layer's image may still cost, by default that of an image of its own. After each
     entry `enough` is asked whether all that is wanted has come: then there is an end, and no
-    layer.
+    layer. `on_file` is told of each regular file with content where in the stream that begins,
+    and the object that has it now; `on_skeleton` gets the rest of the stream, as of `TarReader`.
     """
     allowance = allowance or Allowance().layer()
-    reader = TarReader(chunks, on_hole=allowance.hole)
-    builder = _Builder(reader, transaction, allowance)
+    reader = TarReader(chunks, on_hole=allowance.hole, on_skeleton=on_skeleton)
+    builder = _Builder(reader, transaction, allowance, on_file)
     count, add = allowance.name, builder.add
     for entry in reader:
         count(entry.path)
@@ -60,8 +63,13 @@ def ingest(
 
 class _Builder:
     def __init__(
-        self, reader: TarReader, transaction: Transaction, allowance: LayerAllowance
+        self,
+        reader: TarReader,
+        transaction: Transaction,
+        allowance: LayerAllowance,
+        on_file: Callable[[int, str], None] | None,
     ) -> None:
+        self._on_file = on_file
         self._reader = reader
         self._transaction = transaction
         self._allowance = allowance
@@ -84,7 +92,13 @@ class _Builder:
         if name.startswith(WHITEOUT):
             self._whiteout(parent, path, name, entry)
         elif kind is EntryType.FILE:
-            self._put(parent, path, name, self._file(entry))
+            if self._on_file is None or not entry.size:
+                self._put(parent, path, name, self._file(entry))
+                return
+            offset = self._reader.offset
+            checksum = self._file(entry)
+            self._put(parent, path, name, checksum)
+            self._on_file(offset, checksum)
         elif kind is EntryType.DIRECTORY:
             self._put_directory(parent, path, name, entry)
         elif kind is EntryType.SYMLINK:

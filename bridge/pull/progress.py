@@ -16,6 +16,7 @@ class Stage(enum.Enum):
     MERGING = "Merging layers"
     DEPLOYING = "Deploying"
     PRUNING = "Removing what is no longer needed"
+    PUSHING = "Pushing layers"
 
 
 class Progress:

@@ -16,6 +16,7 @@ from bridge.oci.model import Descriptor
 from bridge.oci.reference import DOCKER_HUB
 from bridge.registry.auth import Authenticator, describe
 from bridge.registry.blob import NO_RANGE, BlobStream, body_length, is_range
+from bridge.registry.body import FileBody
 from bridge.registry.message import Request, origin
 from bridge.registry.meter import Meter
 from bridge.registry.mirrors import Endpoint
@@ -27,10 +28,13 @@ from bridge.registry.transport import Interrupted, Response, Transport
 class EndpointClient:
     """Asks the endpoint that each call names. Safe for several threads.
 
-    What a call is given no meter for counts into `meter`.
+    What a call is given no meter for counts into `meter`. `actions` are what tokens are asked for.
     """
 
-    def __init__(self, transport: Transport, auth: Authenticator, meter: Meter) -> None:
+    def __init__(
+        self, transport: Transport, auth: Authenticator, meter: Meter, actions: str = "pull"
+    ) -> None:
+        self._actions = actions
         self._transport = transport
         self._auth = auth
         self._meter = meter
@@ -44,8 +48,12 @@ class EndpointClient:
         limit: int | None,
         meter: Meter | None,
         backoff: Backoff | None = None,
+        body: bytes | FileBody | None = None,
     ) -> Response:
         """Send a request below the repository, authenticating as the registry demands.
+
+        `path` may also be a URL, which is not that registry's perhaps: then nothing secret goes
+        there.
 
         The answer may be any; `failure` makes an error of it. Raises `NetworkError` when there is
         none, `NotAuthorised` when a token server refuses, and `TooLarge` beyond `limit`.
@@ -53,8 +61,10 @@ class EndpointClient:
         counted = meter or self._meter
         base = self._transport.base_url(api_host(ref), counted, insecure=ref.insecure)
         url = urljoin(f"{base}/v2/{ref.repository}/", path)
-        request = Request(method, url, headers, limit=limit, insecure=ref.insecure)
-        with closing(self._auth.flow(request, _scope(ref))) as flow:
+        request = Request(method, url, headers, body, limit, ref.insecure)
+        if origin(url) != origin(base):
+            return self._transport.exchange(request, counted, backoff)
+        with closing(self._auth.flow(request, self._scope(ref))) as flow:
             outgoing = next(flow)
             while True:
                 try:
@@ -76,7 +86,7 @@ class EndpointClient:
                 f"{what}: {host}, where {ref.host} keeps it, answered {reply.status}"
             )
         if reply.status in (401, 403):
-            return self._auth.refusal(_scope(ref), reply)
+            return self._auth.refusal(self._scope(ref), reply)
         if reply.status == 404:
             return NotFound(f"{what} is not in the registry: {ref.host} answered {describe(reply)}")
         if after := reply.headers.get("Retry-After"):
@@ -213,11 +223,10 @@ class EndpointClient:
                         f"bytes: {error} ({backoff.tries} tries)"
                     ) from None
 
+    def _scope(self, ref: Endpoint) -> Scope:
+        return Scope(ref.host, ref.repository, self._actions, ref.named)
+
 
 def api_host(ref: Endpoint) -> str:
     """Return the host, with its port, where the endpoint's registry is spoken to."""
     return "registry-1.docker.io" if ref.host == DOCKER_HUB else ref.host
-
-
-def _scope(ref: Endpoint) -> Scope:
-    return Scope(ref.host, ref.repository, named=ref.named)

@@ -9,6 +9,7 @@ from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from bridge.errors import NetworkError
+from bridge.registry.body import FileBody
 
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
 
@@ -29,7 +30,7 @@ class Request:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | FileBody | None = field(default=None, repr=False)
     limit: int | None = None
     """Read a success whole, up to so many bytes, as part of the try; None leaves it a stream."""
     insecure: bool = False
@@ -92,6 +93,20 @@ def parse_content_range(value: str) -> tuple[int, int, int | None] | None:
     if first > last or (size is not None and last >= size):
         return None
     return first, last, size
+
+
+def located(asked: str, location: str) -> str:
+    """Return the URL that a `Location` names in the answer of `asked`, where more is to be sent.
+
+    `NetworkError` for one that is no http(s) URL, or leads from https to http.
+    """
+    try:
+        url = urljoin(asked, location)
+    except ValueError:
+        raise NetworkError(f"{location!r:.300} is no URL") from None
+    if origin(asked)[0] == "https" and origin(url)[0] == "http":
+        raise NetworkError(f"{origin(url)[1]} wants what was to go over https over http; refused")
+    return url
 
 
 def redirected(request: Request, location: str) -> Request:

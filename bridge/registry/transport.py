@@ -24,6 +24,7 @@ from requests.utils import get_environ_proxies
 from bridge import __version__, limits
 from bridge.errors import NetworkError
 from bridge.registry import retry
+from bridge.registry.body import FileBody, Paced
 from bridge.registry.message import REDIRECTS, Request, origin, redirected
 from bridge.registry.meter import Meter, RateLimit
 from bridge.registry.observed import HostSpeed, Observed
@@ -202,12 +203,14 @@ class Transport:
             if not self.wait(backoff, meter, after):
                 if failure is None:
                     return response
-                tries = f" ({backoff.tries} tries)" if backoff.tries > 1 else ""
-                raise NetworkError(f"{failure}{tries}") from None
+                if backoff.tries == 1:
+                    raise failure from None
+                raise NetworkError(f"{failure} ({backoff.tries} tries)") from None
 
-    def backoff(self) -> retry.Backoff:
-        """Return the waits for a new request."""
-        return retry.Backoff(self.options.retry_times, self._random)
+    def backoff(self, retries: int | None = None) -> retry.Backoff:
+        """Return the waits for a new request, by default as many as the user wants."""
+        times = self.options.retry_times if retries is None else retries
+        return retry.Backoff(times, self._random)
 
     def wait(self, backoff: retry.Backoff, meter: Meter, after: float | None = None) -> bool:
         """Sleep before the next try and count it; False when there is to be none."""
@@ -258,8 +261,11 @@ class Transport:
         session = self._take(key)
         warm, asked = session.warm, time.monotonic()
         try:
+            body: Any = request.body
+            if isinstance(body, FileBody):
+                body = Paced(body, self._rate)
             prepared = requests.Request(
-                request.method, request.url, {**_HEADERS, **request.headers}, data=request.body
+                request.method, request.url, {**_HEADERS, **request.headers}, data=body
             ).prepare()
             raw = session.send(
                 prepared,

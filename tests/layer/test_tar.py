@@ -175,6 +175,65 @@ def test_chunk_sizes_change_nothing(blob: bytes, step: int) -> None:
     assert read(blob, list(range(0, len(blob), step))) == read(blob)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    blob=archives(),
+    cuts=st.lists(st.integers(0, 30_000), max_size=10),
+    taken=st.lists(st.sampled_from(["whole", "chunks", "not"]), min_size=1),
+    rest=st.binary(max_size=2000),
+)
+def test_skeleton_and_payloads_are_the_stream(
+    blob: bytes, cuts: list[int], taken: list[str], rest: bytes
+) -> None:
+    """Whatever of the payloads is taken, the rest comes as skeleton, each byte once, in order."""
+    blob += rest
+    stream = bytearray()
+    announced: list[int] = []
+
+    def skeleton(data: bytes, payload: int) -> None:
+        stream.extend(data)
+        announced.append(payload)
+
+    reader = TarReader(pieces(blob, cuts), on_skeleton=skeleton)
+    for (entry, payload), how in zip(oracle(blob), itertools.cycle(taken), strict=False):
+        here = next(iter(reader))
+        assert here.size == entry.size
+        if how == "not":
+            continue
+        offset = reader.offset
+        whole = how == "whole"
+        data = reader.read_payload() if whole else b"".join(map(bytes, reader.payload()))
+        assert data == payload == blob[offset : offset + len(data)]
+        if data:
+            assert (len(stream), announced[-1]) == (offset, len(data))
+            stream.extend(data)
+    reader.drain()
+    reader.drain()
+    assert stream == blob
+
+
+def test_a_sparse_file_is_skeleton() -> None:
+    script = "truncate -s 70000 f; printf data | dd of=f bs=1 seek=60000 conv=notrunc 2>/dev/null"
+    command = f"cd $(mktemp -d) && {script}; tar --sparse -cf - f"
+    blob = subprocess.run(["sh", "-c", command], check=True, stdout=subprocess.PIPE).stdout
+    stream = bytearray()
+    reader = TarReader([blob], on_skeleton=lambda data, payload: stream.extend(data))
+    for _entry in reader:
+        assert b"data" in reader.read_payload()
+    reader.drain()
+    assert stream == blob and len(blob) < 70000
+
+
+def test_an_announced_payload_is_taken_whole() -> None:
+    blob = pack([(member("a"), bytes(3000)), (member("b"), b"")])
+    reader = TarReader(pieces(blob, [1024]), on_skeleton=lambda data, payload: None)
+    entries = iter(reader)
+    next(entries)
+    next(iter(reader.payload()))
+    with pytest.raises(RuntimeError):
+        next(entries)
+
+
 # -- names, numbers, types -------------------------------------------------------------------
 
 

@@ -13,12 +13,14 @@ from support.images import write_layout
 from support.trees import nodes, objects
 
 from bridge.errors import BridgeError
+from bridge.oci.digest import Digest
 from bridge.oci.reference import parse_reference
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
 from bridge.pull import images
 from bridge.pull.pull import pull
 from bridge.pull.refnames import LAYERS
+from bridge.push.export import export
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,10 @@ def test_legal(shared: Repository, tmp_path: Path, case: Case) -> None:
     found = nodes(shared, report.commit)
     assert found == case.tree
     assert sorted((each.path, each.reason) for each in report.dropped) == list(case.dropped)
+    for layer in report.layers:  # and each layer can be written out again, to the last byte
+        diff_id = layer.plan.diff_id
+        stream = b"".join(export(shared, diff_id))
+        assert Digest.of(stream, diff_id.algorithm) == diff_id
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)

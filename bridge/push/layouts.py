@@ -1,0 +1,222 @@
+"""Writing OCI image layouts: into a directory (`oci:`), or as an archive of one (`oci-archive:`).
+
+A blob is there whole or not at all, and the index, which alone gives it a meaning, comes last.
+Source: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+from bridge import limits
+from bridge.errors import BridgeError, UsageError, VerificationFailed
+from bridge.oci import strict_json
+from bridge.oci.digest import Digest, Verifier
+from bridge.oci.layout import REF_NAME, Layout
+from bridge.oci.model import OCI_INDEX
+from bridge.ostree import durable
+from bridge.registry.meter import Meter
+from bridge.registry.outcome import Outcome
+
+_MARKER, _INDEX = "oci-layout", "index.json"
+_MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class LayoutWriter:
+    """A layout directory, reached through one descriptor. A context manager."""
+
+    def __init__(self, path: str, fd: int, tag: str | None) -> None:
+        self.path = path
+        self.meter = Meter()
+        self._fd = fd
+        self._tag = tag
+
+    @classmethod
+    def open(cls, path: str, tag: str | None) -> LayoutWriter:
+        """Open the layout at `path`, or make one; `UsageError` where there is something else."""
+        try:
+            os.makedirs(path, exist_ok=True)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{path} is not a directory; write oci-archive:{path}") from None
+        except OSError as error:
+            raise BridgeError(f"making the layout {path}: {error.strerror}") from None
+        try:
+            names = set(os.listdir(fd)) - {f".{_MARKER}.new"}
+            if not names:
+                durable.replace_file(_MARKER, _MARKER_TEXT, fd)
+            elif _MARKER not in names:
+                raise UsageError(f"{path} is neither empty nor an OCI layout")
+            return cls(path, fd, tag)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def put(
+        self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
+    ) -> Outcome:
+        """Have a blob there; one that is, and is what its name says, is not written again."""
+        if self._has(digest, size):
+            return Outcome.SKIPPED
+        self._write(digest, _chunks(fd, size, told))
+        return Outcome.PUSHED
+
+    def finish(self, manifest: bytes, media_type: str) -> Digest:
+        """Write the manifest, and have the index name it under the tag.
+
+        It takes the place of what had that tag; without one, of what has none.
+        """
+        digest = Digest.of(manifest)
+        self._write(digest, manifest)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed: others write here, too
+        index = self._index()
+        index["manifests"] = [
+            each
+            for each in index["manifests"]
+            if (each.get("annotations") or {}).get(REF_NAME) != self._tag
+        ]
+        index["manifests"].append(_descriptor(digest, len(manifest), media_type, self._tag))
+        durable.replace_file(_INDEX, json.dumps(index, separators=(",", ":")).encode(), self._fd)
+        return digest
+
+    def _index(self) -> dict[str, Any]:
+        if _INDEX not in os.listdir(self._fd):  # a new one, or one whose making was cut off
+            return _new_index()
+        with Layout.open(self.path) as layout:
+            found: Any = strict_json.parse(layout.index().raw)
+        assert isinstance(found, dict)
+        return found
+
+    def _write(self, digest: Digest, data: bytes | Iterator[bytes]) -> None:
+        directory = durable.make_directories(f"blobs/{digest.algorithm}", self._fd)
+        try:
+            durable.replace_file(digest.hex, data, directory)
+        finally:
+            os.close(directory)
+
+    def _has(self, digest: Digest, size: int) -> bool:
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(_path(digest), flags, dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        try:
+            verifier = Verifier(f"blob {digest} in {self.path}", digest, size)
+            for chunk in _chunks(fd, os.fstat(fd).st_size):
+                verifier.update(chunk)
+            verifier.finish()
+        except VerificationFailed:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+class ArchiveWriter:
+    """An archive that takes the place of whatever is at its path when it is finished."""
+
+    def __init__(self, path: str, directory: int, name: str, tag: str | None) -> None:
+        self.path = path
+        self.meter = Meter()
+        self._directory = directory
+        self._name = name
+        self._tag = tag
+        self._lock = threading.Lock()
+        self._files: dict[Digest, tuple[int, int]] = {}
+
+    @classmethod
+    def create(cls, path: str, tag: str | None) -> ArchiveWriter:
+        """Begin an archive at `path`, whose directory must be there; else `UsageError`."""
+        directory, _, name = path.rpartition("/")
+        if os.path.isdir(path) or not name:
+            raise UsageError(f"{path} is a directory; write oci:{path}")
+        try:
+            fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(f"{path}: its directory cannot be opened: {error.strerror}") from None
+        return cls(path, fd, name, tag)
+
+    def put(
+        self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
+    ) -> Outcome:
+        """Keep the blob for the archive, which is written at the end."""
+        with self._lock:
+            if digest not in self._files:
+                self._files[digest] = (os.dup(fd), size)
+        return Outcome.PUSHED
+
+    def finish(self, manifest: bytes, media_type: str) -> Digest:
+        """Write the archive, blobs in the order of their names: it is the same each time."""
+        digest = Digest.of(manifest)
+        members = self._members(digest, manifest, media_type)
+        durable.replace_file(self._name, members, self._directory)
+        return digest
+
+    def _members(self, digest: Digest, manifest: bytes, media_type: str) -> Iterator[bytes]:
+        index = _new_index()
+        index["manifests"] = [_descriptor(digest, len(manifest), media_type, self._tag)]
+        yield from _member(_MARKER, _MARKER_TEXT)
+        yield from _member(_INDEX, json.dumps(index, separators=(",", ":")).encode())
+        yield from _member(_path(digest), manifest)
+        for blob, (fd, size) in sorted(self._files.items()):
+            yield from _header(_path(blob), size)
+            yield from _chunks(fd, size)
+            yield bytes(-size % tarfile.BLOCKSIZE)
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd, _size in self._files.values():
+            os.close(fd)
+        os.close(self._directory)
+
+
+def _path(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def _new_index() -> dict[str, Any]:
+    return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+
+
+def _descriptor(digest: Digest, size: int, media_type: str, tag: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
+    return found | {"annotations": {REF_NAME: tag}} if tag else found
+
+
+def _chunks(
+    fd: int, size: int, told: Callable[[int], None] = lambda count: None
+) -> Iterator[bytes]:
+    position = 0
+    while position < size:
+        chunk = os.pread(fd, min(limits.BLOB_BUFFER, size - position), position)
+        if not chunk:
+            raise BridgeError(f"a blob of {size} bytes ends after {position}")
+        position += len(chunk)
+        yield chunk
+        told(len(chunk))
+
+
+def _member(name: str, data: bytes) -> Iterator[bytes]:
+    yield from _header(name, len(data))
+    yield data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _header(name: str, size: int) -> Iterator[bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    yield info.tobuf(tarfile.GNU_FORMAT)

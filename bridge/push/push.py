@@ -1,0 +1,221 @@
+"""Push: a stored image becomes an image again, in a registry or a layout.
+
+Each layer's tar stream is made again, verified to its DiffID, and packed into a file; only then is
+the blob's digest known, and whether it has to be moved at all. The configuration is byte for byte
+the one that was pulled; the manifest is new, for the blobs are, and is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
+
+from bridge import limits
+from bridge.errors import BridgeError, DamagedRepository, MalformedImage
+from bridge.oci.digest import Digest
+from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST
+from bridge.oci.reference import ImageReference
+from bridge.ostree import lock
+from bridge.ostree.repository import Repository
+from bridge.pull import images
+from bridge.pull.images import StoredImage
+from bridge.pull.progress import Progress, Stage
+from bridge.push.compress import Compression, Packed, check_level, pack
+from bridge.push.destination import Destination, open_destination
+from bridge.push.export import export
+from bridge.push.report import PushedLayer, PushReport
+from bridge.registry.options import NetworkOptions
+
+DEFAULT = Compression.ZSTD
+
+_OF_COMPRESSION = (
+    "io.github.containers.zstd-chunked.",
+    "io.containers.zstd-chunked.",
+    "containerd.io/snapshot/stargz/",
+    "io.containers.estargz.",
+)
+"""What layers' annotations begin with that speak of the blob, not of what is in it."""
+
+
+def push(
+    repo: Repository,
+    reference: ImageReference,
+    target: ImageReference,
+    *,
+    compression: Compression = DEFAULT,
+    level: int | None = None,
+    network: NetworkOptions | None = None,
+    progress: Progress | None = None,
+) -> PushReport:
+    """Write the stored image `reference` to `target`, its layers packed anew.
+
+    DiffIDs and configuration stay what they are; equal images, compressions and levels make equal
+    manifests. Nothing names the image at the target until all of it is there. Raises `NotFound`
+    for an image or a layer's skeleton that is not stored, `DamagedRepository` where a layer cannot
+    be made again as it was, `UsageError`, and what the destination raises.
+    """
+    progress = progress or Progress()
+    check_level(compression, level)
+    started = time.monotonic()
+    with ExitStack() as stack:
+        # Nobody prunes meanwhile; to pull is nobody kept from.
+        stack.enter_context(lock.held(repo.fd, ".lock", repo.path, shared=True))
+        image = images.find(repo, reference)
+        target_place = open_destination(target, network or NetworkOptions(), stack, reference)
+        one = _Push(repo, image, target_place, compression, level, progress)
+        layers = one.layers()
+        digest = one.finish(layers)
+    return PushReport(
+        reference=str(reference),
+        destination=str(target),
+        compression=compression.value,
+        digest=digest,
+        config=image.manifest.config.digest,
+        layers=layers,
+        requests=target_place.meter.requests,
+        retries=target_place.meter.retries,
+        seconds=time.monotonic() - started,
+    )
+
+
+class _Push:
+    def __init__(
+        self,
+        repo: Repository,
+        image: StoredImage,
+        target: Destination,
+        compression: Compression,
+        level: int | None,
+        progress: Progress,
+    ) -> None:
+        self._repo = repo
+        self._image = image
+        self._target = target
+        self._compression = compression
+        self._level = level
+        self._progress = progress
+        self._cancelled = threading.Event()
+
+    def layers(self) -> tuple[PushedLayer, ...]:
+        """Have all layers at the destination, several at once; when one fails, all end."""
+        sizes: dict[Digest, int] = {}
+        diff_ids = self._image.config.diff_ids
+        if len(diff_ids) != len(self._image.manifest.layers):
+            raise MalformedImage(f"{self._image.reference}: its manifest and config disagree")
+        for diff_id, layer in zip(diff_ids, self._image.manifest.layers, strict=True):
+            sizes.setdefault(diff_id, layer.size)
+        # Those that cannot be had are told before anything moves.
+        streams = {diff_id: export(self._repo, diff_id) for diff_id in sizes}
+        self._progress.stage(Stage.PUSHING)
+        with ThreadPoolExecutor(limits.PARALLEL_BLOBS, thread_name_prefix="push") as pool:
+            futures: dict[Digest, Future[PushedLayer]] = {}
+            try:
+                # The largest first: whatever is last should be short.
+                for diff_id in sorted(sizes, key=lambda each: -sizes[each]):
+                    futures[diff_id] = pool.submit(self._layer, diff_id, streams[diff_id])
+                finished, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+                for future in finished:
+                    future.result()
+            except BaseException:
+                self._cancelled.set()
+                for future in futures.values():
+                    future.cancel()
+                raise
+        return tuple(futures[diff_id].result() for diff_id in diff_ids)
+
+    def _layer(self, diff_id: Digest, stream: Iterator[bytes]) -> PushedLayer:
+        with _scratch(self._repo) as (file, write):
+            blob = pack(self._watched(stream), self._compression, self._level, write)
+            outcome = self._target.put(file.fileno(), blob.digest, blob.size, self._sent)
+        self._progress.message(
+            f"layer {diff_id[:19]}: {outcome.value} as {blob.digest[:19]} ({blob.size} bytes)"
+        )
+        return PushedLayer(diff_id, blob, outcome)
+
+    def finish(self, layers: tuple[PushedLayer, ...]) -> Digest:
+        """Have the configuration there, and last the manifest; return that one's digest."""
+        config = self._image.config.raw
+        digest = self._image.manifest.config.digest
+        if Digest.of(config, digest.algorithm) != digest:
+            raise DamagedRepository(
+                f"{self._image.reference}: its stored configuration is not {digest}"
+            )
+        with _scratch(self._repo) as (file, write):
+            write(config)
+            self._target.put(file.fileno(), digest, len(config))
+        manifest = _manifest(self._image, [each.blob for each in layers])
+        return self._target.finish(manifest, OCI_MANIFEST)
+
+    def _watched(self, stream: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in stream:
+            self._check()
+            yield chunk
+
+    def _sent(self, _count: int) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise BridgeError("cancelled, because another layer failed")
+
+
+@contextmanager
+def _scratch(repo: Repository) -> Iterator[tuple[BinaryIO, Callable[[bytes], object]]]:
+    """Give a file without a name on the repository's file system, and a way to add to it that is
+    held to the space there is."""
+    used = 0
+    with tempfile.TemporaryFile(buffering=0, dir=f"/proc/self/fd/{repo.fd}/tmp") as file:
+
+        def write(data: bytes) -> None:
+            nonlocal used
+            rest = memoryview(data)
+            with repo.space.writing(len(data)):
+                while rest:
+                    rest = rest[file.write(rest) :]
+            used += len(data)
+
+        try:
+            yield file, write
+        finally:
+            repo.space.give_back(used)
+
+
+def _manifest(image: StoredImage, blobs: list[Packed]) -> bytes:
+    """Return the manifest of the image with its layers packed as they are now.
+
+    Annotations are kept, but for those that speak of how a layer was packed.
+    """
+    stored = image.manifest
+    layers = []
+    for layer, blob in zip(stored.layers, blobs, strict=True):
+        kept = {
+            key: value
+            for key, value in layer.annotations.items()
+            if not key.startswith(_OF_COMPRESSION)
+        }
+        layers.append(
+            _described(blob.media_type, blob.digest, blob.size, kept | dict(blob.annotations))
+        )
+    config = stored.config
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": _described(OCI_CONFIG, config.digest, config.size, dict(config.annotations)),
+        "layers": layers,
+    }
+    if stored.annotations:
+        document["annotations"] = dict(stored.annotations)
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _described(
+    media_type: str, digest: Digest, size: int, annotations: dict[str, str]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
+    return found | {"annotations": annotations} if annotations else found

@@ -1,0 +1,280 @@
+"""A registry's write side: blobs and manifests of the OCI distribution-spec.
+
+A blob that is there is not sent, and neither is one that another repository of the registry can
+lend. Of one that is sent, what arrived before a connection broke is not sent again. Everything
+goes to the place that the reference names: mirrors are for pulls.
+Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from bridge import limits
+from bridge.errors import BridgeError, NetworkError, NotFound, VerificationFailed
+from bridge.oci.digest import Digest
+from bridge.oci.reference import RegistryReference
+from bridge.registry.auth import Authenticator, describe
+from bridge.registry.authfile import CredentialStore
+from bridge.registry.blob import body_length
+from bridge.registry.body import FileBody
+from bridge.registry.conffiles import load_registries
+from bridge.registry.endpoint import EndpointClient
+from bridge.registry.message import located
+from bridge.registry.meter import Meter
+from bridge.registry.mirrors import only_endpoint
+from bridge.registry.options import NetworkOptions
+from bridge.registry.outcome import Outcome
+from bridge.registry.registriesconf import RegistriesConf
+from bridge.registry.retry import STATUSES
+from bridge.registry.transport import Interrupted, Response, Transport
+
+_TAKEN = frozenset({200, 201, 202, 204})
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})")
+_LOST = frozenset({404, 410})
+"""The registry does not know an upload any more: it is begun anew."""
+
+
+@dataclass(slots=True)
+class _Upload:
+    """An upload that was begun: where to send what is left, and what is not."""
+
+    url: str
+    least: int
+    """Bytes that a part must have, unless it is the last."""
+    offset: int = 0
+
+    @classmethod
+    def begun(cls, what: str, reply: Response) -> _Upload:
+        """Return what a 202 says; `NetworkError` where it does not say where to send the blob."""
+        if not reply.headers.get("Location"):
+            raise NetworkError(f"{what}: the registry does not say where to send it")
+        least = reply.headers.get("OCI-Chunk-Min-Length", "")
+        known = int(least) if least.isascii() and least.isdigit() and len(least) < 16 else 0
+        upload = cls(reply.url, known)
+        upload.went_on(reply, 0)
+        return upload
+
+    def went_on(self, reply: Response, offset: int) -> None:
+        """Take over what an answer says; `offset` is where it is if that does not say it."""
+        self.url = located(reply.url, reply.headers.get("Location", self.url))
+        text = reply.headers.get("Range", "")
+        found = _RANGE.fullmatch(text)
+        # Of nothing and of a single byte registries say the same.
+        self.offset = offset if found is None or text.endswith("0-0") else int(found[1]) + 1
+
+
+class Pusher:
+    """Writes to one repository. Safe for several threads; counts into `meter`."""
+
+    def __init__(
+        self,
+        ref: RegistryReference,
+        options: NetworkOptions | None = None,
+        *,
+        meter: Meter | None = None,
+        credentials: CredentialStore | None = None,
+        transport: Transport | None = None,
+        registries: RegistriesConf | None = None,
+    ) -> None:
+        options = options or NetworkOptions()
+        registries = load_registries() if registries is None else registries
+        if credentials is None:
+            credentials = CredentialStore(options, helpers=registries.credential_helpers)
+        self.meter = meter or Meter()
+        self.transport = transport or Transport(options)
+        auth = Authenticator(credentials)
+        self._asking = EndpointClient(self.transport, auth, self.meter, "pull,push")
+        self._at = only_endpoint(ref, registries, options.tls_verify)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.transport.close()
+
+    # -- blobs -----------------------------------------------------------------------------
+
+    def has_blob(self, digest: Digest, size: int) -> bool:
+        """Tell whether the repository has the blob; same errors as `push_blob`."""
+        reply = self.send("HEAD", f"blobs/{digest}")
+        reply.close()
+        if reply.status == 200:
+            return body_length(reply) in (None, size)
+        # Where a redirect led to need not answer a HEAD: then it is not known.
+        if reply.foreign or reply.status == 404:
+            return False
+        raise self.failure(f"blob {digest}", reply)
+
+    def push_blob(
+        self,
+        fd: int,
+        digest: Digest,
+        size: int,
+        *,
+        mount_from: str | None = None,
+        told: Callable[[int], None] = lambda count: None,
+    ) -> Outcome:
+        """Have the registry hold the file `fd`, of that digest and size, as a blob.
+
+        `mount_from` is another repository there that may have it; `told` gets how many bytes more
+        were sent, less than 0 when some were in vain. Raises `NotAuthorised`, `NetworkError` when
+        the tries are used up, and `VerificationFailed` when the registry says that what came has
+        another digest.
+        """
+        if self.has_blob(digest, size):
+            return Outcome.SKIPPED
+        if mount_from is not None:
+            path = f"blobs/uploads/?mount={digest}&from={quote(mount_from, safe='')}"
+            reply = self.send("POST", path)
+            if reply.status == 201:
+                return Outcome.MOUNTED
+            # Not allowed to read there, say. It was worth a try, and may have begun an upload.
+            upload = _Upload.begun(f"blob {digest}", reply) if reply.status == 202 else None
+        else:
+            upload = None
+        _Sending(self, fd, digest, size, told).run(upload or self.begin(digest))
+        return Outcome.PUSHED
+
+    def begin(self, digest: Digest) -> _Upload:
+        """Begin the upload of a blob."""
+        reply = self.send("POST", "blobs/uploads/")
+        if reply.status != 202:
+            raise self.failure(f"blob {digest}", reply)
+        return _Upload.begun(f"blob {digest}", reply)
+
+    # -- manifests -------------------------------------------------------------------------
+
+    def push_manifest(self, raw: bytes, media_type: str, tag: str | None) -> Digest:
+        """Put a manifest under `tag`, or just under its digest; return that.
+
+        What it names must be there. Raises as `push_blob` does.
+        """
+        digest = Digest.of(raw)
+        what = f"manifest {digest}"
+        kind = {"Content-Type": media_type}
+        reply = self.send("PUT", f"manifests/{tag or digest}", kind, raw)
+        if reply.status not in _TAKEN:
+            raise self.failure(what, reply)
+        _check_digest(what, digest, reply)
+        return digest
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | FileBody | None = None,
+        *,
+        once: bool = False,
+    ) -> Response:
+        """Send a request, and read its answer; with `once` it is not sent again."""
+        given = dict(headers or {})
+        if body is not None:
+            given.setdefault("Content-Type", "application/octet-stream")
+        limit = None if method == "HEAD" else limits.ERROR_BODY_MAX
+        backoff = self.transport.backoff(0) if once else None
+        return self._asking.send(method, self._at, path, given, limit, None, backoff, body)
+
+    def failure(self, what: str, reply: Response) -> BridgeError:
+        """Return the error for an answer that is no success."""
+        if reply.status == 413:
+            return NetworkError(
+                f"{what}: {self._at.host} answered {describe(reply)}: it, or a proxy before it, "
+                "takes no body of that size"
+            )
+        if reply.status == 404 and not reply.foreign:
+            reply.close()
+            return NotFound(
+                f"{what}: {self._at.host} answered {describe(reply)}; {self._at.name} may have to "
+                "be created there first"
+            )
+        return self._asking.failure(self._at, what, reply)
+
+
+class _Sending:
+    """One blob on its way: an upload, how far it is, and the tries that are left."""
+
+    def __init__(
+        self, pusher: Pusher, fd: int, digest: Digest, size: int, told: Callable[[int], None]
+    ) -> None:
+        self._pusher = pusher
+        self._fd = fd
+        self._digest = digest
+        self._size = size
+        self._report = told
+        self._reported = 0
+        self._what = f"blob {digest}"
+
+    def run(self, upload: _Upload) -> None:
+        """Send all of it. A try that brought `limits.RESUME_PROGRESS` is not counted."""
+        pusher = self._pusher
+        backoff = pusher.transport.backoff()
+        kept = 0
+        while True:
+            try:
+                reply = self._send(upload)
+                if reply is None:
+                    return
+                error: BridgeError = pusher.failure(self._what, reply)
+                if reply.status not in STATUSES | _LOST | {416}:
+                    raise error
+            except NetworkError as broken:
+                if not isinstance(broken, Interrupted):
+                    raise
+                error = broken
+            # Was only the answer lost? If not, go on where the registry is.
+            if pusher.has_blob(self._digest, self._size):
+                return
+            upload = self._found_again(upload) or pusher.begin(self._digest)
+            self._tell(upload.offset - self._reported)
+            if upload.offset - kept >= limits.RESUME_PROGRESS:
+                backoff = pusher.transport.backoff()
+            kept = upload.offset
+            if not pusher.transport.wait(backoff, pusher.meter):
+                raise type(error)(f"{error} ({backoff.tries} tries)")
+
+    def _send(self, upload: _Upload) -> Response | None:
+        """Send what is left; return the answer that is not what it should be, None at the end."""
+        # A small one goes with the last request. A large one goes in parts: what no proxy takes
+        # in one body, and what is not lost where a registry forgets a body that broke.
+        whole = upload.offset == 0 and self._size <= limits.UPLOAD_WHOLE
+        while not whole and upload.offset < self._size:
+            end = min(self._size, upload.offset + max(limits.UPLOAD_PART, upload.least))
+            span = f"{upload.offset}-{end - 1}"
+            body = FileBody(self._fd, upload.offset, end, self._tell)
+            reply = self._pusher.send("PATCH", upload.url, {"Content-Range": span}, body, once=True)
+            if reply.status not in _TAKEN:
+                return reply
+            upload.went_on(reply, end)
+        joint = "&" if "?" in upload.url else "?"
+        url = f"{upload.url}{joint}digest={quote(self._digest, safe='')}"
+        rest = FileBody(self._fd, upload.offset, self._size, self._tell)
+        reply = self._pusher.send("PUT", url, {}, rest, once=True)
+        if reply.status not in _TAKEN:
+            return reply
+        _check_digest(self._what, self._digest, reply)
+        return None
+
+    def _found_again(self, upload: _Upload) -> _Upload | None:
+        """Return the upload as the registry has it now, None if it has forgotten it."""
+        reply = self._pusher.send("GET", upload.url)
+        if reply.status in _LOST:
+            return None
+        if reply.status not in (200, 202, 204):
+            raise self._pusher.failure(self._what, reply)
+        upload.went_on(reply, 0)
+        return upload if upload.offset <= self._size else None
+
+    def _tell(self, count: int) -> None:
+        self._reported += count
+        self._report(count)
+
+
+def _check_digest(what: str, digest: Digest, reply: Response) -> None:
+    claimed = reply.headers.get("Docker-Content-Digest", digest)
+    if claimed != digest:
+        raise VerificationFailed(f"{what}: the registry took it for {claimed!r:.200}")
