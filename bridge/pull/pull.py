@@ -179,7 +179,7 @@ class _Pull:
             return plans
         plans = look_inside(self._source, plans, self._importer.meter)
         blobs = [each.inside.index for each in plans if each.inside is not None]
-        if not blobs or not self._source.is_remote:
+        if not blobs or not self._source.keeps:
             return plans
         self._contents.catch_up(self._progress.message)
         files = {file.digest for blob in blobs for file in blob.files}

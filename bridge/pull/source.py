@@ -12,6 +12,7 @@ from bridge.oci.layout import Archive, ImageLayout, Layout
 from bridge.oci.model import Descriptor, Index, Manifest, parse_document
 from bridge.oci.reference import ImageReference, Signature, Transport
 from bridge.ostree.repository import Repository
+from bridge.pull.coalesce import Link
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
 
@@ -80,7 +81,12 @@ class Source(Protocol):
 
     @property
     def keeps(self) -> bool:
-        """Whether blobs are kept in the repository's corner until they are used up."""
+        """Whether blobs come over a network, and are kept in the repository's corner until they
+        are used up."""
+
+    @property
+    def link(self) -> Link:
+        """What is known by now of the way to where blobs come from."""
 
     def done(self, descriptor: Descriptor) -> None:
         """Tell that a blob was used up, so that nothing of it need be kept."""
@@ -178,6 +184,11 @@ class _RegistrySource:
     def keeps(self) -> bool:
         return True
 
+    @property
+    def link(self) -> Link:
+        seen = self._client.observed(self._reference)
+        return Link(seen.round_trip, seen.bytes_per_second)
+
     def done(self, descriptor: Descriptor) -> None:
         self._downloads.forget(descriptor)
         self._parts.forget(descriptor)
@@ -240,6 +251,10 @@ class _LayoutSource:
     @property
     def keeps(self) -> bool:
         return False
+
+    @property
+    def link(self) -> Link:
+        return Link()
 
     def done(self, descriptor: Descriptor) -> None:
         pass
