@@ -124,6 +124,12 @@ class TarReader:
                 return
             yield entry
 
+    @property
+    def payload_offset(self) -> int | None:
+        """Where in the stream the current entry's payload begins, before any of it is taken; None
+        where the stream does not hold it as it is, for it is sparse."""
+        return self._base + self._position if self._map is None else None
+
     def payload(self) -> Iterator[bytes | memoryview]:
         """Yield the current entry's payload, once; views are good until the next one is taken.
 

@@ -23,6 +23,8 @@ from bridge.pull import xattrs
 from bridge.pull.layer import Dropped, Layer
 from bridge.pull.paths import OPAQUE, WHITEOUT, components, join, mapped, store_path, walk
 
+OnFile = Callable[[int, str], None]
+"""Takes a payload's offset in the tar stream, and its object's checksum."""
 IMPLIED_META = DirMeta(0, 0, 0o40755)
 """What a directory is that no layer has an entry for."""
 
@@ -37,6 +39,8 @@ def ingest(
     transaction: Transaction,
     allowance: LayerAllowance | None = None,
     enough: Callable[[], bool] | None = None,
+    on_file: OnFile | None = None,
+    on_entry: Callable[[Entry | None], None] | None = None,
 ) -> Layer | None:
     """Import a layer's tar stream to its end; `MalformedImage` where it is not to be had.
 
@@ -44,25 +48,39 @@ def ingest(
     what the layer's image may still cost, by default that of an image of its own. After each
     entry `enough` is asked whether all that is wanted has come: then there is an end, and no
     layer.
+
+    `on_file` is told where in the stream a file's payload began, and the checksum of the object
+    that it became: of each regular file that has content and is kept, but for sparse ones, which
+    do not stand in the stream as they are. `on_entry` is given each entry before it is imported,
+    left out or not, and None when there are no more; what it raises ends the import.
     """
     allowance = allowance or Allowance().layer()
     reader = TarReader(chunks, on_hole=allowance.hole)
-    builder = _Builder(reader, transaction, allowance)
+    builder = _Builder(reader, transaction, allowance, on_file)
     count, add = allowance.name, builder.add
     for entry in reader:
         count(entry.path)
+        if on_entry is not None:
+            on_entry(entry)
         add(entry)
         if enough is not None and enough():
             return None
+    if on_entry is not None:
+        on_entry(None)
     reader.drain()
     return builder.layer
 
 
 class _Builder:
     def __init__(
-        self, reader: TarReader, transaction: Transaction, allowance: LayerAllowance
+        self,
+        reader: TarReader,
+        transaction: Transaction,
+        allowance: LayerAllowance,
+        on_file: OnFile | None,
     ) -> None:
         self._reader = reader
+        self._on_file = on_file
         self._transaction = transaction
         self._allowance = allowance
         self._implied_meta = transaction.write_dirmeta(IMPLIED_META)
@@ -198,6 +216,15 @@ class _Builder:
             meta = self._file_metas[key] = FileMeta(*key[:2], stat.S_IFREG | entry.mode)
         if entry.xattrs:
             meta = replace(meta, xattrs=self._xattrs(entry))
+        if self._on_file is None or not entry.size:
+            return self._write(meta, entry)
+        offset = self._reader.payload_offset
+        checksum = self._write(meta, entry)
+        if offset is not None:
+            self._on_file(offset, checksum)
+        return checksum
+
+    def _write(self, meta: FileMeta, entry: Entry) -> str:
         if entry.size <= limits.SMALL_FILE:
             return self._transaction.write_payload(meta, self._reader.read_payload())
         return self._transaction.write_stream(meta, entry.size, self._reader.payload())
