@@ -105,9 +105,7 @@ def render(report: TransferReport, *, verbose: bool = False) -> str:
     avoided = report.avoided
     if any(avoided.values()):
         parts = [
-            f"{size_text(avoided[key])} in {name}"
-            for key, name in _AVOIDED.items()
-            if avoided[key]
+            f"{size_text(avoided[key])} in {name}" for key, name in _AVOIDED.items() if avoided[key]
         ]
         rows.append(("not moved", ", ".join(parts)))
     rows.append(

@@ -42,9 +42,7 @@ def run(options: argparse.Namespace) -> int:
     depth = shared.depth(options)
     if options.plan:
         with shared.progress(options) as progress:
-            plan = preview_upgrade(
-                options.sysroot, network=network, progress=progress, depth=depth
-            )
+            plan = preview_upgrade(options.sysroot, network=network, progress=progress, depth=depth)
         show_plan(options, plan)
         return 0
     with shared.progress(options) as progress:

@@ -41,6 +41,8 @@ class File(NamedTuple):
     """The sha256 (32 bytes) claimed for all of it."""
     pieces: tuple[Piece, ...]
     """In order, without gaps: their sizes add up to `size`. One piece has the file's digest."""
+    offset: int
+    """Where in the tar stream its content begins."""
 
 
 @dataclass(frozen=True, slots=True)

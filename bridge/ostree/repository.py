@@ -205,10 +205,51 @@ class Repository:
         }[self.mode]
         return opener(path, dir_fd)
 
-    def _explained(self, error: OSError, what: str) -> DamagedRepository:
+    def read_payload(self, checksum: str, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes of a regular file's payload; fewer where it ends before.
+
+        Nothing but the payload is looked at, and it is not verified: for who knows what he reads.
+        `DamagedRepository` where it cannot be read.
+        """
+        if self.mode == "archive":
+            return b"".join(self.stream_payload(checksum, offset, size))
+        try:
+            fd = os.open(
+                f"objects/{checksum[:2]}/{checksum[2:]}.file", content.READ_FLAGS, dir_fd=self.fd
+            )
+            try:
+                return os.pread(fd, size, offset)
+            finally:
+                os.close(fd)
+        except (OSError, OverflowError, ValueError) as error:
+            raise self._explained(error, f"file {checksum}") from None
+
+    def stream_payload(self, checksum: str, offset: int, size: int) -> Iterator[bytes]:
+        """Yield what `read_payload` returns, in pieces of at most 256 KiB.
+
+        In archive mode all before `offset` is inflated too.
+        """
+        _meta, payload = self.open_file(checksum)
+        if payload is None:
+            raise DamagedRepository(f"file {checksum} in {self.path} is a symbolic link")
+        with payload:
+            if payload.seekable():
+                payload.seek(offset)
+                offset = 0
+            end, position = offset + size, 0
+            while position < end:
+                chunk = payload.read(min(end - position, limits.BLOB_BUFFER))
+                if not chunk:
+                    return
+                if position + len(chunk) > offset:
+                    yield chunk[max(0, offset - position) :]
+                position += len(chunk)
+
+    def _explained(self, error: Exception, what: str) -> DamagedRepository:
         if isinstance(error, FileNotFoundError):
             return DamagedRepository(f"{what} is missing from {self.path}")
-        return DamagedRepository(f"{what} in {self.path} cannot be read: {error.strerror}")
+        reason = error.strerror if isinstance(error, OSError) else error
+        return DamagedRepository(f"{what} in {self.path} cannot be read: {reason}")
 
     def objects(self) -> Iterator[tuple[str, ObjectType]]:
         """Yield the checksum and kind of every object that has a name there, whatever it is."""

@@ -77,7 +77,6 @@ def coalesce(wanted: Sequence[Sequence[Range]], link: Link) -> list[list[Range]]
     return [_close(ranges, those) for ranges, those in zip(wanted, closed, strict=True)]
 
 
-
 def covered(parts: Sequence[Range], ranges: Sequence[Range]) -> int:
     """Return how many bytes of ascending, disjoint `parts` lie in ascending, disjoint `ranges`."""
     found = at = 0

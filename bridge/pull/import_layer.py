@@ -24,7 +24,7 @@ from bridge.oci.reference import ImageReference
 from bridge.ostree.repository import Repository
 from bridge.ostree.transaction import Stats, Transaction
 from bridge.pull import skeleton
-from bridge.pull.content_index import ContentIndex
+from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.content_rows import ContentRows
 from bridge.pull.ingest import ingest
 from bridge.pull.plan import LayerPlan
@@ -138,16 +138,14 @@ class LayerImporter:
             rows = ContentRows(wanted, self._contents)
             record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
             stream = self._tar_stream(wanted, meter, allowance, stack)
-            if wanted.parts is None:
-                stream = rows.through(stream)
-            chunks = stack.enter_context(ReadAhead(stream))
+            chunks = stack.enter_context(ReadAhead(rows.through(stream)))
             imported = ingest(
                 count.through(chunks),
                 transaction,
                 allowance,
                 (lambda: transaction.holds(only)) if only else None,
-                on_file=_both(rows.on_file, record and record.file),
-                on_skeleton=record and record.rest,
+                on_file=_both(rows.on_file, None if record is None else record.file),
+                on_skeleton=None if record is None else record.rest,
                 on_entry=self._check(wanted),
             )
             if imported is None:
@@ -195,13 +193,13 @@ class LayerImporter:
             return None
         return wanted.inside.index.check()
 
-    def _wrong(self, digest: bytes) -> None:
+    def _wrong(self, place: Place) -> None:
         self._progress.message(
-            "warning: the store has wrong content for an object; it is fetched instead, and "
+            f"warning: object {place.checksum} does not hold what it should; it is fetched, and "
             "fsck --repair heals the object"
         )
         if self._contents is not None:
-            self._contents.wrong(digest)
+            self._contents.wrong(place)
 
     def _watched(self, wanted: LayerPlan, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:

@@ -28,7 +28,7 @@ from bridge.pull.progress import Progress, Stage
 from bridge.pull.refnames import image_ref, layer_ref
 from bridge.pull.report import LayerReport, Seconds, TransferPlan, TransferReport
 from bridge.pull.resolve import Resolved, resolve
-from bridge.pull.source import Source, open_source
+from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
 
 
@@ -105,7 +105,9 @@ class _Pull:
         remove_abandoned(repo.fd)
         self._source = open_source(reference, network or NetworkOptions(), repo, stack, tell)
         self._contents = stack.enter_context(ContentIndex.open(repo, tell))
-        self._importer = LayerImporter(repo, reference, self._source, self._progress, self._contents)
+        self._importer = LayerImporter(
+            repo, reference, self._source, self._progress, self._contents
+        )
 
     def run(self, before_layers: Callable[[], None] | None) -> TransferReport:
         """Pull."""

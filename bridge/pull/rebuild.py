@@ -8,17 +8,18 @@ more. Whether the pieces are the right ones, the DiffID tells, as for any stream
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from bridge.errors import MalformedImage, VerificationFailed
 from bridge.layer.blob_index import File, Piece
 from bridge.layer.pieces import unpack, unpacked
-from bridge.limits import BLOB_BUFFER, SMALL_FILE
+from bridge.limits import BLOB_BUFFER, PIECE_HELD_MAX, SMALL_FILE
 from bridge.oci.model import Descriptor
 from bridge.ostree.repository import Repository
-from bridge.pull.content_index import Place, read_place, stream_place
-from bridge.pull.plan import Inside
+from bridge.pull.content_index import Place
 from bridge.pull.partial_plan import PartialPlan
+from bridge.pull.places import read_place, stream_place
+from bridge.pull.plan import Inside
 from bridge.pull.source import Parts
 
 _ZEROS = bytes(BLOB_BUFFER)
@@ -27,8 +28,8 @@ _ZEROS = bytes(BLOB_BUFFER)
 class Rebuild:
     """One layer's tar stream, as an iterable of chunks.
 
-    `fetched` takes the blob bytes of each piece that was used up, `wrong` the digest of what the
-    store does not have after all. Iterating raises `VerificationFailed` and `MalformedImage` where
+    `fetched` takes the blob bytes of what was used up, `wrong` a place where the store does not
+    have what it should. Iterating raises `VerificationFailed` and `MalformedImage` where
     the blob is not what it says it is, and what `Parts` raises.
     """
 
@@ -41,7 +42,7 @@ class Rebuild:
         parts: Parts,
         *,
         fetched: Callable[[int], None],
-        wrong: Callable[[bytes], None],
+        wrong: Callable[[Place], None],
     ) -> None:
         self._repo = repo
         self._layer = layer
@@ -55,10 +56,11 @@ class Rebuild:
     def __iter__(self) -> Iterator[bytes]:
         batch: list[bytes] = []
         size = 0
-        for part in self._skeleton():
+        for part in self._parts_of_it():
             batch.append(part)
             size += len(part)
             if size >= BLOB_BUFFER:
+                self._fetched(0)  # nothing, but whoever counts may have reasons to end this
                 # A large one stays as it is: fewer copies, and zeros are seen to be such.
                 if len(batch) > 1 and len(part) >= BLOB_BUFFER:
                     yield b"".join(batch[:-1])
@@ -70,7 +72,7 @@ class Rebuild:
         if batch:
             yield b"".join(batch)
 
-    def _skeleton(self) -> Iterator[bytes]:
+    def _parts_of_it(self) -> Iterator[bytes]:
         places = self._plan.places
         for part in self._inside.index.skeleton():
             if isinstance(part, bytes):
@@ -88,9 +90,9 @@ class Rebuild:
             data = read_place(self._repo, place, file.digest)
             if data is not None and len(data) == file.size:
                 yield data
-                return
-            self._wrong(file.digest)
-            yield from self._new(file)
+            else:
+                self._wrong(place)
+                yield from self._new(file)
             return
         # Piece by piece, so that no more than one has to be held, or fetched if it is damaged.
         offset = place.offset
@@ -119,17 +121,28 @@ class Rebuild:
     def _piece(self, piece: Piece, place: Place | None) -> Iterator[bytes]:
         if piece.zeros:
             yield from _zeros(piece.size)
-        elif piece.size > PIECE_HELD_MAX:
-            yield from self._large(piece, place)
-        else:
-            yield self._small(piece, place)
-
-    def _small(self, piece: Piece, place: Place | None) -> bytes:
+            return
         if place is not None:
-            data = read_place(self._repo, place, piece.digest)
-            if data is not None and len(data) == piece.size:
-                return data
-            self._wrong(piece.digest)
+            chunks = self._stored(piece, place)
+            if chunks is not None:
+                yield from chunks
+                return
+            self._wrong(place)
+        if piece.size > PIECE_HELD_MAX:
+            yield from self._large(piece)
+        else:
+            yield self._fetch(piece)
+
+    def _stored(self, piece: Piece, place: Place) -> Iterable[bytes] | None:
+        """Return a piece that the store has, if it has it."""
+        if place.size != piece.size:
+            return None
+        if piece.size > SMALL_FILE:
+            return stream_place(self._repo, place, piece.digest)
+        data = read_place(self._repo, place, piece.digest)
+        return None if data is None else (data,)
+
+    def _fetch(self, piece: Piece) -> bytes:
         where = self._plan.missing.pieces.get(piece.digest)
         if where is not None:
             packed = self._parts.read(*where)
@@ -152,20 +165,16 @@ class Rebuild:
             return None
         return data if hashlib.sha256(data).digest() == piece.digest else None
 
-    def _large(self, piece: Piece, place: Place | None) -> Iterator[bytes]:
-        """Yield a piece that is not held in memory: it is known only at its end to be right."""
+    def _large(self, piece: Piece) -> Iterator[bytes]:
+        """Yield a piece that is not held in memory: only at its end it is known to be right."""
+        where = self._plan.missing.pieces.get(piece.digest)
+        if where is None:
+            raise self._bad(piece)  # it was to be had from the store
         digest = hashlib.sha256()
-        if place is not None:
-            chunks = self._repo_chunks(place)
-        else:
-            start, end = self._plan.missing.pieces.get(piece.digest, (piece.start, piece.end))
-            chunks = unpacked(self._slices(start, end), piece.size, self._compression)
-        for chunk in chunks:
+        for chunk in unpacked(self._slices(*where), piece.size, self._compression):
             digest.update(chunk)
             yield chunk
         if digest.digest() != piece.digest:
-            if place is not None:
-                self._wrong(piece.digest)
             raise self._bad(piece)
 
     def _slices(self, start: int, end: int) -> Iterator[bytes]:

@@ -15,9 +15,9 @@ from bridge.oci.reference import ImageReference, Transport, parse_reference
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
 from bridge.pull import images
-from bridge.pull.resolve import Resolved
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
 from bridge.pull.report import read_history
+from bridge.pull.resolve import Resolved
 
 Origins = Sequence[tuple[str, ImageReference]]
 """Commits of images with the references that they are from, in the order of preference."""

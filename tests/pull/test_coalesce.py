@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,7 +84,7 @@ def test_there_are_never_more_ranges_than_is_good() -> None:
     many = spaced(*(10 * K + at for at in range(999)), size=100)
     found = coalesce([many], Link())[0]
     assert len(found) == limits.RANGES_MOST
-    kept = [b[0] - a[1] for a, b in zip(found, found[1:], strict=False)]
+    kept = [b[0] - a[1] for a, b in pairwise(found)]
     assert min(kept) == 10 * K + 999 - len(kept)  # those that are left are the largest
 
 
@@ -93,9 +95,7 @@ def test_the_smallest_gaps_of_all_blobs_are_closed_first() -> None:
     assert [len(each) for each in found] == [159, 1]
 
 
-RANGES = st.lists(
-    st.tuples(st.integers(1, 300_000), st.integers(1, 5000)), min_size=0, max_size=60
-)
+RANGES = st.lists(st.tuples(st.integers(1, 300_000), st.integers(1, 5000)), min_size=0, max_size=60)
 
 
 @given(st.lists(RANGES, max_size=4), st.sampled_from([Link(), FAR]))

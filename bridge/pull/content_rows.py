@@ -1,0 +1,70 @@
+"""What the content index is told of a layer: which objects its files and their pieces became.
+
+Only digests that were computed here are told: those of a stream that was rebuilt were, piece by
+piece, on the way into it; a whole blob's stream is hashed in the same spans as it passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bridge.layer.blob_index import BlobIndex
+from bridge.pull.content_index import ContentIndex, Place
+from bridge.pull.plan import LayerPlan
+from bridge.pull.spans import Span, SpanHasher
+
+
+class ContentRows:
+    """One layer's, while it is imported. Of a layer that says nothing of its content, none."""
+
+    def __init__(self, plan: LayerPlan, contents: ContentIndex | None) -> None:
+        self._contents = contents
+        self._index = None if plan.inside is None or contents is None else plan.inside.index
+        self._hasher: SpanHasher | None = None
+        self._objects: dict[int, str] = {}
+        if self._index is not None and plan.parts is None:
+            self._hasher = SpanHasher(_spans(self._index))
+
+    @property
+    def on_file(self) -> Callable[[int, str], None] | None:
+        """A hook of `ingest`."""
+        return None if self._index is None else self._objects.__setitem__
+
+    def through(self, stream: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the layer's tar stream, hashed where that was not done before."""
+        return stream if self._hasher is None else self._hasher.through(stream)
+
+    def keep(self) -> None:
+        """Tell the index, now that the layer is in the store."""
+        if self._contents is not None and self._index is not None:
+            self._contents.add(self._rows(self._index))
+
+    def _rows(self, index: BlobIndex) -> Iterator[tuple[bytes, Place]]:
+        digests = None if self._hasher is None else self._hasher.digests
+        for file in index.files:
+            checksum = self._objects.get(file.offset)
+            if checksum is None:  # it was left out
+                continue
+            digest = file.digest if digests is None else digests[file.offset, file.size]
+            yield digest, Place(checksum, 0, file.size)
+            if len(file.pieces) == 1:
+                continue
+            offset = 0
+            for piece in file.pieces:
+                if not piece.zeros:
+                    digest = piece.digest
+                    if digests is not None:
+                        digest = digests[file.offset + offset, piece.size]
+                    yield digest, Place(checksum, offset, piece.size)
+                offset += piece.size
+
+
+def _spans(index: BlobIndex) -> Iterator[Span]:
+    for file in index.files:
+        yield file.offset, file.size
+        if len(file.pieces) > 1:
+            offset = file.offset
+            for piece in file.pieces:
+                if not piece.zeros:
+                    yield offset, piece.size
+                offset += piece.size
