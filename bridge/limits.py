@@ -140,6 +140,18 @@ RANGE_GAPS_SHARE = 0.04
 """Of the bytes that are missing: what gaps may add to them to save round trips."""
 RANGES_MOST = 160
 """Ranges in which the layers of an image are fetched: more gaps are closed to keep to it."""
+TOC_MAX = 150 * MIB
+"""A table of contents, unpacked or not: what containers/storage takes. 47,000 files make 13 MB."""
+TOC_ENTRIES_MAX = 1_500_000
+"""Entries of it, further pieces of files among them: each takes some hundred bytes of memory."""
+TOC_VALUE_MAX = 1 * MIB
+"""One entry of it: a name, and xattrs of at most 64 KiB each."""
+TOC_TIMES_KEPT = 10_000
+"""Different times that are remembered; most entries of a layer have a few of them."""
+TAR_SPLIT_MAX = 300 * MIB
+"""A tar-split, unpacked or not: base64 of about 1 KiB for each entry. It is never held unpacked."""
+TAR_SPLIT_LINE_MAX = 2 * MIB
+"""One line of it: an extended header of at most 1 MiB, in base64."""
 PIECE_HELD_MAX = 8 * MIB
 """A piece up to this is held in memory and verified before it is passed on; containers/storage
 cuts files about every 64 KiB, eStargz every 4 MiB."""

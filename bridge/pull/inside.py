@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from bridge.errors import BridgeError, MalformedImage, NoSpace
-from bridge.layer import blob_index
+from bridge.layer import indexed
 from bridge.limits import PARALLEL_BLOBS, PARTIAL_LEAST
 from bridge.oci.model import layer_compression
 from bridge.pull.plan import Inside, LayerPlan, Mode
@@ -43,7 +43,7 @@ def _look(source: Source, plan: LayerPlan, meter: Meter) -> LayerPlan:
     if layer.size < PARTIAL_LEAST:
         return plan.whole("it is small")
     compression = layer_compression(layer.media_type)
-    location = blob_index.locate(layer.annotations, layer.size, compression)
+    location = indexed.locate(layer.annotations, layer.size, compression)
     if location is None:
         return plan.whole("its blob does not say what is inside it")
     start = location.start
@@ -52,8 +52,8 @@ def _look(source: Source, plan: LayerPlan, meter: Meter) -> LayerPlan:
         if tail is None:
             return plan.whole("the registry does not serve parts of blobs")
         try:
-            index = blob_index.read(location, tail)
-        except blob_index.MoreNeeded as more:
+            index = indexed.read(location, tail)
+        except indexed.MoreNeeded as more:
             start = more.start
         else:
             return replace(plan, inside=Inside(tail, index))

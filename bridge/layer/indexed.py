@@ -1,0 +1,88 @@
+"""Which index a layer's blob has, and reading it: zstd:chunked, eStargz."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from bridge import limits
+from bridge.errors import MalformedImage
+from bridge.layer import toc, zstd_chunked
+from bridge.layer.blob_index import BlobIndex, File
+from bridge.layer.compression import decompress
+from bridge.layer.tar import Entry
+from bridge.layer.tar_split import Content, read_tar_split
+from bridge.layer.zstd_chunked import ChunkedLocation
+
+Location = ChunkedLocation
+
+
+class MoreNeeded(Exception):
+    """More of the blob's end is needed than was given: from `start` on."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__(start)
+        self.start = start
+
+
+def locate(annotations: Mapping[str, str], blob_size: int, compression: str) -> Location | None:
+    """Return where the manifest says that a layer's index is; None where it has none.
+
+    Raises `MalformedImage` where it says so, and it cannot be, or does not do for fetching parts.
+    """
+    if compression != "zstd":
+        return None
+    return zstd_chunked.locate(annotations, blob_size)
+
+
+def read(location: Location, tail: bytes) -> BlobIndex:
+    """Return the index of a blob, given its bytes from `location.start` on.
+
+    Raises `MalformedImage` where it is not the one that the manifest means, or makes no sense:
+    the blob can still be fetched whole.
+    """
+    packed_toc, packed_split = zstd_chunked.split(location, tail)
+    found = toc.parse_toc(_unpacked(packed_toc, location.toc.size), location.start)
+    if found.tar_split_digest != hashlib.sha256(packed_split).digest():
+        raise MalformedImage("its tar-split has not the digest that its table of contents gives")
+    size = location.tar_split.size
+    files: dict[str, File] = {}
+    offset = 0
+    for part in read_tar_split(_unpacked(packed_split, size)):
+        if isinstance(part, bytes):
+            offset += len(part)
+            continue
+        name = part.name
+        content = found.files.get(name)
+        if content is None or content.size != part.size or name in files:
+            raise MalformedImage(
+                f"its tar-split and its table of contents disagree on {name!r:.300}"
+            )
+        files[name] = File(name, content.size, content.digest, content.pieces, offset)
+        offset += part.size
+    if len(files) != len(found.files):
+        lacking = next(iter(found.files.keys() - files.keys()))
+        raise MalformedImage(f"its tar-split lacks {lacking!r:.300}")
+    if offset > limits.CONTENT_MAX:
+        raise MalformedImage(f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit")
+
+    def skeleton() -> Iterator[bytes | File]:
+        for part in read_tar_split(_unpacked(packed_split, size)):
+            yield files[part.name] if isinstance(part, Content) else part
+
+    def check() -> Callable[[Entry | None], None]:
+        return toc.checker(found.entries)
+
+    return BlobIndex("zstd", tuple(files.values()), skeleton, offset, location.start, check)
+
+
+def _unpacked(packed: bytes, size: int) -> Iterable[bytes]:
+    """Yield what a compressed document unpacks to, which must be `size` bytes."""
+    left = size
+    for chunk in decompress((packed,), "zstd"):
+        left -= len(chunk)
+        if left < 0:
+            break
+        yield chunk
+    if left:
+        raise MalformedImage("its index is not of the size that the manifest gives")

@@ -1,0 +1,383 @@
+"""The table of contents of a zstd:chunked layer, which eStargz has in nearly the same form.
+
+A JSON document: `{"version": 1, "entries": [...], "tarSplitDigest": "sha256:..."}`, an entry for
+each of the archive's, in any order, with further ones of type `chunk` behind a file that is in
+several pieces. It may have a hundred megabytes, so it is read entry by entry. Source:
+containers/storage, pkg/chunked/internal/minimal/compression.go.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, NamedTuple, NoReturn
+
+from bridge import limits
+from bridge.errors import MalformedImage
+from bridge.layer.blob_index import Piece
+from bridge.layer.tar import Entry, EntryType
+
+_TYPES = {
+    "reg": EntryType.FILE,
+    "hardlink": EntryType.HARDLINK,
+    "symlink": EntryType.SYMLINK,
+    "dir": EntryType.DIRECTORY,
+    "char": EntryType.CHAR,
+    "block": EntryType.BLOCK,
+    "fifo": EntryType.FIFO,
+}
+_FILE = EntryType.FILE
+_LINKS = frozenset({EntryType.HARDLINK, EntryType.SYMLINK})
+_DEVICES = frozenset({EntryType.CHAR, EntryType.BLOCK})
+_MODE = 0o7777
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_MOST = 1 << 62
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+_Facts = tuple[EntryType, int, int, int, int, int, str, tuple[int, int], Any]
+"""Type, mode, owner, group, size, time, link's target, device, xattrs."""
+_FIELDS = ("type", "mode", "owner", "group", "size", "time", "target", "device", "xattrs")
+
+
+class TocFile(NamedTuple):
+    """A regular file with content."""
+
+    size: int
+    digest: bytes
+    pieces: tuple[Piece, ...]
+
+
+class Toc(NamedTuple):
+    """What a table of contents says."""
+
+    entries: dict[str, _Facts]
+    """By their names, as they stand in the archive."""
+    files: dict[str, TocFile]
+    """Those entries that have content, in the order of the table."""
+    tar_split_digest: bytes | None
+
+
+def parse_toc(chunks: Iterable[bytes], end: int) -> Toc:
+    """Return the table of contents in `chunks` of a blob whose content ends at offset `end`.
+
+    Raises `MalformedImage` for what is no such document, names an entry twice, or gives pieces
+    that do not make their file, or that lie outside of the blob or over one another.
+    """
+    scanner = _Scanner(chunks)
+    builder = _Builder(end)
+    version: object = None
+    digest: object = None
+    for key in scanner.members():
+        if key == "entries":
+            for entry in scanner.elements():
+                builder.add(entry)
+        elif key == "version":
+            version = scanner.value()
+        elif key == "tarSplitDigest":
+            digest = scanner.value()
+        else:
+            scanner.value()
+    scanner.finish()
+    if version != 1 or isinstance(version, bool):
+        raise MalformedImage(f"its table of contents is of version {version!r:.50}")
+    return builder.toc(None if digest in (None, "") else _digest(digest))
+
+
+class _Builder:
+    def __init__(self, end: int) -> None:
+        self._end = end
+        self._entries: dict[str, _Facts] = {}
+        self._files: dict[str, TocFile] = {}
+        self._times: dict[str, int] = {}
+        self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
+        self._chunks: list[dict[str, Any]] = []
+        self._count = 0
+
+    def add(self, entry: object) -> None:
+        self._count += 1
+        if self._count > limits.TOC_ENTRIES_MAX:
+            raise MalformedImage(
+                f"its table of contents has more than {limits.TOC_ENTRIES_MAX} entries"
+            )
+        if not isinstance(entry, dict):
+            raise MalformedImage("its table of contents has an entry that is no object")
+        kind = entry.get("type")
+        if kind == "chunk":
+            if self._file is None or entry.get("name") != self._file["name"]:
+                raise MalformedImage("its table of contents has a chunk that belongs to no file")
+            self._chunks.append(entry)
+            return
+        self._end_file()
+        name, facts = self._facts(entry)
+        if name in self._entries:
+            raise MalformedImage(f"its table of contents has {name!r:.300} twice")
+        self._entries[name] = facts
+        if facts[0] is _FILE and facts[4]:
+            self._file = entry
+            self._chunks.append(entry)
+
+    def toc(self, tar_split_digest: bytes | None) -> Toc:
+        self._end_file()
+        self._refuse_overlaps()
+        return Toc(self._entries, self._files, tar_split_digest)
+
+    def _facts(self, entry: dict[str, Any]) -> tuple[str, _Facts]:
+        name = entry.get("name")
+        kind = _TYPES.get(entry.get("type", ""))
+        if not isinstance(name, str) or not name or kind is None:
+            raise MalformedImage("its table of contents has an entry without name or type")
+        get = entry.get
+        target, device, size = "", (0, 0), 0
+        if kind is _FILE:
+            size = _number(get("size", 0))
+        elif kind in _LINKS:
+            target = get("linkName", "")
+        elif kind in _DEVICES:
+            device = _number(get("devMajor", 0)), _number(get("devMinor", 0))
+        return name, (
+            kind,
+            _number(get("mode", 0)) & _MODE,
+            _number(get("uid", 0)),
+            _number(get("gid", 0)),
+            size,
+            self._time(get("modtime")),
+            target,
+            device,
+            _xattrs(get("xattrs")),
+        )
+
+    def _time(self, text: object) -> int:
+        """Return seconds since 1970; no time and Go's zero time are 0, as containers has it."""
+        if text is None:
+            return 0
+        if not isinstance(text, str):
+            raise MalformedImage("its table of contents has a time that is no text")
+        known = self._times.get(text)
+        if known is None:
+            if text.startswith("0001-01-01T00:00:00"):
+                known = 0
+            else:
+                try:
+                    moment = datetime.fromisoformat(text)
+                    known = int(moment.timestamp() // 1) if moment.tzinfo else None
+                except (ValueError, OverflowError):
+                    known = None
+            if known is None:
+                raise MalformedImage(f"its table of contents has the time {text!r:.50}")
+            if len(self._times) < limits.TOC_TIMES_KEPT:
+                self._times[text] = known
+        return known
+
+    def _end_file(self) -> None:
+        """Make a file of the entry that had one, and of the chunks that followed."""
+        if self._file is None:
+            return
+        entry, self._file = self._file, None
+        chunks, self._chunks = self._chunks, []
+        name, size = entry["name"], entry["size"]
+        digest = _digest(entry.get("digest"))
+        last = _number(entry.get("endOffset"))
+        if len(chunks) == 1 and not entry.get("chunkSize"):
+            zeros = _is_zeros(entry)
+            pieces = [Piece(digest, size, _number(entry.get("offset")), last, zeros)]
+        else:
+            ends = [_number(each.get("offset")) for each in chunks[1:]] + [last]
+            pieces = []
+            position = 0
+            for each, end in zip(chunks, ends, strict=True):
+                length = _number(each.get("chunkSize", 0))
+                if not length and each is chunks[-1]:
+                    length = size - position  # eStargz leaves out the last one's
+                if _number(each.get("chunkOffset", 0)) != position or length <= 0:
+                    raise MalformedImage(f"the chunks of {name!r:.300} do not follow one another")
+                position += length
+                own = _digest(each.get("chunkDigest")) if len(chunks) > 1 else digest
+                start = _number(each.get("offset"))
+                pieces.append(Piece(own, length, start, end, _is_zeros(each)))
+            if position != size:
+                raise MalformedImage(f"the chunks of {name!r:.300} are not all of it")
+        for piece in pieces:
+            if not 0 <= piece.start < piece.end <= self._end:
+                raise MalformedImage(f"the content of {name!r:.300} is outside of the blob")
+        self._files[name] = TocFile(size, digest, tuple(pieces))
+
+    def _refuse_overlaps(self) -> None:
+        pieces = sorted(
+            (piece.start, piece.end, piece.digest)
+            for file in self._files.values()
+            for piece in file.pieces
+        )
+        before = (0, 0, b"")
+        for each in pieces:
+            if each[0] < before[1] and each != before:
+                raise MalformedImage("its table of contents has two contents in one place")
+            before = each
+
+
+def checker(entries: dict[str, _Facts]) -> Callable[[Entry | None], None]:
+    """Return what holds the entries of a tar stream, and None at its end, to the table.
+
+    It raises `MalformedImage` with the first thing that is not the same.
+    """
+    left = entries.copy()
+
+    def check(entry: Entry | None) -> None:
+        if entry is None:
+            if left:
+                raise MalformedImage(
+                    f"its table of contents has {next(iter(left))!r:.300}, its tar stream has not"
+                )
+            return
+        path, kind, mode, uid, gid, size, mtime, target, xattrs, device = entry
+        facts = left.pop(path, None)
+        found = (kind, mode, uid, gid, size, mtime, target, device, xattrs)
+        if facts != found:
+            if facts is None:
+                raise MalformedImage(
+                    f"its tar stream has {path!r:.300}, its table of contents has it less often"
+                )
+            field = next(name for name, a, b in zip(_FIELDS, facts, found, strict=True) if a != b)
+            raise MalformedImage(
+                f"table of contents and tar stream disagree on the {field} of {path!r:.300}"
+            )
+
+    return check
+
+
+def _number(value: object) -> int:
+    if type(value) is int and 0 <= value <= _MOST:
+        return value
+    raise MalformedImage(f"its table of contents has {value!r:.50} where a number should be")
+
+
+def _digest(value: object) -> bytes:
+    found = _DIGEST.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise MalformedImage(f"its table of contents has {value!r:.100} where a digest should be")
+    return bytes.fromhex(found[1])
+
+
+def _is_zeros(entry: dict[str, Any]) -> bool:
+    kind = entry.get("chunkType", "")
+    if kind not in ("", "zeros"):
+        raise MalformedImage(f"its table of contents has a chunk of the unknown kind {kind!r:.50}")
+    return bool(kind)
+
+
+def _xattrs(value: object) -> tuple[tuple[bytes, bytes], ...]:
+    if not value:
+        return ()
+    if not isinstance(value, dict):
+        raise MalformedImage("its table of contents has xattrs that are no object")
+    try:
+        return tuple(
+            sorted(
+                (key.encode("utf-8", "surrogateescape"), base64.b64decode(text, validate=True))
+                for key, text in value.items()
+            )
+        )
+    except (TypeError, ValueError, binascii.Error):
+        raise MalformedImage("its table of contents has an xattr that is no base64") from None
+
+
+class _Scanner:
+    """Reads one JSON object from chunks, and a list in it value by value."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._text = ""
+        self._at = 0
+        self._ended = False
+        self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
+        self._scan = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+
+    def members(self) -> Iterator[str]:
+        """Yield the names of the object's members; each value is to be taken before the next."""
+        self._expect("{")
+        if self._skip() == "}":
+            self._at += 1
+            return
+        while True:
+            key = self.value()
+            if not isinstance(key, str):
+                self._fail()
+            self._expect(":")
+            yield key
+            if self._skip() == "}":
+                self._at += 1
+                return
+            self._expect(",")
+
+    def elements(self) -> Iterator[Any]:
+        """Yield the elements of the list that comes next."""
+        self._expect("[")
+        if self._skip() == "]":
+            self._at += 1
+            return
+        while True:
+            yield self.value()
+            if self._skip() == "]":
+                self._at += 1
+                return
+            self._expect(",")
+
+    def value(self) -> Any:
+        """Return the value that comes next."""
+        self._skip()
+        while True:
+            try:
+                value, end = self._scan(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                # It may be cut off here, and go on in the next chunk.
+                if len(self._text) - self._at > limits.TOC_VALUE_MAX or not self._more():
+                    raise MalformedImage(f"its table of contents is no JSON: {error}") from None
+                continue
+            if end < len(self._text) or not self._more():  # a number may go on
+                self._at = end
+                return value
+
+    def finish(self) -> None:
+        """Raise `MalformedImage` unless all is read."""
+        if self._skip():
+            self._fail()
+
+    def _skip(self) -> str:
+        """Pass over white space; return the character that comes next, empty at the end."""
+        while True:
+            space = _SPACE.match(self._text, self._at)
+            assert space is not None
+            self._at = space.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def _expect(self, character: str) -> None:
+        if self._skip() != character:
+            self._fail()
+        self._at += 1
+
+    def _more(self) -> bool:
+        if self._ended:
+            return False
+        chunk = next(self._chunks, None)
+        self._ended = chunk is None
+        try:
+            text = self._decode(chunk or b"", self._ended)
+        except UnicodeDecodeError:
+            raise MalformedImage("its table of contents is not in UTF-8") from None
+        self._text = self._text[self._at :] + text
+        self._at = 0
+        return bool(text) or self._more()
+
+    def _fail(self) -> NoReturn:
+        raise MalformedImage("its table of contents is not a JSON object of the form it must have")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
