@@ -1,4 +1,4 @@
-"""`bootc-py image`: stored images: pull, list, inspect, remove, prune."""
+"""`bootc-py image`: stored images: pull, list, inspect, remove, repair, prune, index."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli import index
 from bridge.cli import options as shared
 from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
@@ -69,6 +70,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shared.add_repository(prune)
     shared.add_output(prune)
     prune.set_defaults(run=_prune)
+
+    index.configure(
+        verbs.add_parser("index", help="bring the index of what the store has up to date")
+    )
 
 
 def _pull(options: argparse.Namespace) -> int:
