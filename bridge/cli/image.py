@@ -1,4 +1,4 @@
-"""`bootc-py image`: stored images: pull, push, list, inspect, remove, prune."""
+"""`bootc-py image`: stored images: pull, push, list, inspect, remove, repair, prune, index."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli import index, push
 from bridge.cli import options as shared
-from bridge.cli import push
 from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
 
@@ -74,6 +74,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shared.add_repository(prune)
     shared.add_output(prune)
     prune.set_defaults(run=_prune)
+
+    index.configure(
+        verbs.add_parser("index", help="bring the index of what the store has up to date")
+    )
 
 
 def _pull(options: argparse.Namespace) -> int:

@@ -167,6 +167,8 @@ class ContentIndex:
     def retain(self) -> int:
         """Forget the objects that the store has no more, and return how many those were."""
         known = self._repo.known
+        if not self._repo.writers:
+            known.forget()
         gone = [each for each in self.objects() if each not in known]
         if gone:
             self.forget(gone)

@@ -13,6 +13,7 @@ from bridge.ostree import prune as store_prune
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
 from bridge.pull import kept, skeleton
+from bridge.pull.content_index import ContentIndex
 from bridge.pull.layer import by_diff_id
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
 
@@ -137,7 +138,11 @@ def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     """
     with lock.writing(repo):
         durable.remove_tree(kept.DIRECTORY, repo.fd)
-        return _prune(repo)
+        layers, result = _prune(repo)
+        if result.objects and ContentIndex.exists(repo):
+            with ContentIndex.open(repo) as index:
+                index.retain()
+        return layers, result
 
 
 def _prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
