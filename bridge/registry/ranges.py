@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from bridge import limits
@@ -63,24 +63,37 @@ class Ranges:
         takes no request once it is known; and what `EndpointClient.open_blob` does.
         """
         host = self._host(ref)
-        # Whoever asks first finds out for all others, who wait.
-        with host.probing if host.serves is None else nullcontext():
-            if host.serves is False:
-                raise RangeRefused(f"{ref.host} serves no parts of blobs")
-            what = f"bytes {start} to {end} of blob {descriptor.digest} of {ref.name}"
-            reply = self._ask(ref, descriptor, start, end, meter, backoff)
-            if reply.status == 206 and is_range(reply, start, descriptor.size, end):
-                host.serves = True
-                return BlobStream(what, reply, start, end)
-            if reply.status == 200:
-                host.serves = False
-                return self._endpoint.whole_blob(ref, descriptor, reply)
-            if reply.status in NO_RANGE:
-                with suppress(Interrupted):  # a wrong range, which is no error's text
-                    reply.read(limits.ERROR_BODY_MAX)
-                said = "another part, or several" if reply.status == 206 else str(reply.status)
-                raise self._refusal(ref, f"{what}: {ref.host} answered {said}")
-            raise self._endpoint.failure(ref, what, reply)
+        if host.serves is None:
+            with host.probing:  # whoever asks first finds out for all others, who wait
+                if host.serves is None:
+                    return self._open(ref, descriptor, start, end, meter, backoff)
+        if host.serves is False:
+            raise RangeRefused(f"{ref.host} serves no parts of blobs")
+        return self._open(ref, descriptor, start, end, meter, backoff)
+
+    def _open(
+        self,
+        ref: Endpoint,
+        descriptor: Descriptor,
+        start: int,
+        end: int,
+        meter: Meter | None,
+        backoff: Backoff | None,
+    ) -> BlobStream:
+        what = f"bytes {start} to {end} of blob {descriptor.digest} of {ref.name}"
+        reply = self._ask(ref, descriptor, start, end, meter, backoff)
+        if reply.status == 206 and is_range(reply, start, descriptor.size, end):
+            self._host(ref).serves = True
+            return BlobStream(what, reply, start, end)
+        if reply.status == 200:
+            self._host(ref).serves = False
+            return self._endpoint.whole_blob(ref, descriptor, reply)
+        if reply.status in NO_RANGE:
+            with suppress(Interrupted):  # a wrong range, which is no error's text
+                reply.read(limits.ERROR_BODY_MAX)
+            said = "another part, or several" if reply.status == 206 else str(reply.status)
+            raise self._refusal(ref, f"{what}: {ref.host} answered {said}")
+        raise self._endpoint.failure(ref, what, reply)
 
     def iterate(
         self,

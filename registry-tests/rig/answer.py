@@ -93,6 +93,12 @@ class Exchange:
         """The first byte that a Range asks for."""
         return int(self.range.removeprefix("bytes=").partition("-")[0]) if self.range else 0
 
+    @property
+    def end(self) -> int | None:
+        """Where a Range ends (exclusive); None where it leaves that open, or there is none."""
+        last = (self.range or "").rpartition("-")[2]
+        return int(last) + 1 if last else None
+
 
 @dataclass
 class Answer:

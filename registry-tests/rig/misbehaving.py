@@ -150,6 +150,12 @@ def longer(by: int | None) -> Fault:
     return fault
 
 
+def garbage(exchange: Exchange, answer: Answer) -> Answer:
+    """As many bytes as there should be, and all of them wrong."""
+    answer.body = (bytes(255 - byte for byte in item) for item in _only_bytes(answer.body))
+    return answer
+
+
 def garbage_after(exchange: Exchange, answer: Answer) -> Answer:
     """Bytes follow an answer that is complete and right."""
     answer.trailer = [b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"]
@@ -334,13 +340,58 @@ def multipart(blob: bytes) -> Fault:
     """The range that was asked for, as a part of a multipart body; its Content-Range twice."""
 
     def fault(exchange: Exchange, answer: Answer) -> Answer:
-        where = f"bytes {exchange.start}-{len(blob) - 1}/{len(blob)}"
+        end = exchange.end or len(blob)
+        where = f"bytes {exchange.start}-{end - 1}/{len(blob)}"
         inner = f"--x\r\nContent-Range: {where}\r\n\r\n".encode()
-        body = inner + blob[exchange.start :] + b"\r\n--x--\r\n"
+        body = inner + blob[exchange.start : end] + b"\r\n--x--\r\n"
         kind = ("Content-Type", "multipart/byteranges; boundary=x")
         return answers(206, body, kind, ("Content-Range", where))(exchange, answer)
 
     return fault
+
+
+def for_ranges(fault: Fault) -> Fault:
+    """Only a request with a Range meets the fault."""
+
+    def met(exchange: Exchange, answer: Answer) -> Answer:
+        return fault(exchange, answer) if exchange.range else answer
+
+    return met
+
+
+def shifted(by: int) -> Fault:
+    """The Content-Range says another place than the one that was asked for."""
+
+    def fault(exchange: Exchange, answer: Answer) -> Answer:
+        end = exchange.end
+        assert end is not None
+        total = (answer.header("Content-Range") or "").rpartition("/")[2]
+        answer.set("Content-Range", f"bytes {exchange.start + by}-{end - 1 + by}/{total}")
+        return answer
+
+    return fault
+
+
+class Signed:
+    """Redirects to a storage with a URL that is good for so many requests; the storage's side."""
+
+    def __init__(self, host: str, uses: int) -> None:
+        self._host = host
+        self._uses = uses
+        self._made = itertools.count(1)
+        self._used: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def redirect(self, exchange: Exchange, answer: Answer) -> Answer:
+        """A URL that was never given out before."""
+        where = f"http://{self._host}{exchange.path}?signature={next(self._made)}"
+        return redirects(where)(exchange, answer)
+
+    def storage(self, exchange: Exchange, answer: Answer) -> Answer:
+        """403 when the URL has been used up."""
+        with self._lock:
+            used = self._used[exchange.path] = self._used.get(exchange.path, 0) + 1
+        return answer if used <= self._uses else answers(403, b"expired")(exchange, answer)
 
 
 # -- helpers -------------------------------------------------------------------------------------
@@ -363,6 +414,10 @@ def _after(
             left -= len(item)
         yield item
     yield from change(rest)
+
+
+def _only_bytes(items: Iterable[Item]) -> Iterator[bytes]:
+    return (item for item in items if isinstance(item, bytes))
 
 
 def _slowly(items: Iterable[Item]) -> Iterator[Item]:

@@ -179,6 +179,40 @@ def test_who_asks_first_asks_for_all(server: Any, rig: Any) -> None:
     assert len(server.seen) == 1
 
 
+def test_nobody_waits_once_it_is_known(server: Any, rig: Any) -> None:
+    """Those who waited for the first to find out ask side by side."""
+    together = threading.Barrier(4)
+
+    def serve(seen: Any) -> Any:
+        if seen.headers["range"] != "bytes=0-9":
+            together.wait(10)
+        return server.ranged(BLOB)(seen)
+
+    asked, answer = threading.Event(), threading.Event()
+
+    def first(seen: Any) -> Any:
+        asked.set()
+        answer.wait(10)
+        return server.ranged(BLOB)(seen)
+
+    server.on(path(BLOB), first, serve)
+    made = rig()
+    got: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda at=at: got.append(ask(made, server, at, at + 10)))
+        for at in (0, 10, 20, 30, 40)
+    ]
+    threads[0].start()
+    asked.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    answer.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == sorted(BLOB[at : at + 10] for at in (0, 10, 20, 30, 40))
+    assert len(server.seen) == 5
+
+
 def test_a_part_that_breaks_is_gone_on_with_where_it_broke(server: Any, rig: Any) -> None:
     server.on(
         path(BLOB),
