@@ -118,11 +118,6 @@ class TarReader:
         self._map: sparse.SparseMap | None = None
         self._ended = False
 
-    @property
-    def offset(self) -> int:
-        """Where in the stream the next byte is: at first, that of the current entry's payload."""
-        return self._base + self._position
-
     def __iter__(self) -> Iterator[Entry]:
         """Yield the entries; the payload of one is there until the next one is asked for."""
         while not self._ended:
@@ -134,6 +129,12 @@ class TarReader:
                 self._ended = True
                 return
             yield entry
+
+    @property
+    def payload_offset(self) -> int | None:
+        """Where in the stream the current entry's payload begins, before any of it is taken; None
+        where the stream does not hold it as it is, for it is sparse."""
+        return self._base + self._position if self._map is None else None
 
     def payload(self) -> Iterator[bytes | memoryview]:
         """Yield the current entry's payload, once; views are good until the next one is taken.

@@ -23,6 +23,8 @@ from bridge.pull import xattrs
 from bridge.pull.layer import Dropped, Layer
 from bridge.pull.paths import OPAQUE, WHITEOUT, components, join, mapped, store_path, walk
 
+OnFile = Callable[[int, str], None]
+"""Takes a payload's offset in the tar stream, and its object's checksum."""
 IMPLIED_META = DirMeta(0, 0, 0o40755)
 """What a directory is that no layer has an entry for."""
 
@@ -37,7 +39,8 @@ def ingest(
     transaction: Transaction,
     allowance: LayerAllowance | None = None,
     enough: Callable[[], bool] | None = None,
-    on_file: Callable[[int, str], None] | None = None,
+    on_file: OnFile | None = None,
+    on_entry: Callable[[Entry | None], None] | None = None,
     on_skeleton: Callable[[bytes, int], None] | None = None,
 ) -> Layer | None:
     """Import a layer's tar stream to its end; `MalformedImage` where it is not to be had.
@@ -45,8 +48,13 @@ def ingest(
     The caller verifies the stream: it has to raise, at the latest, at its end. `allowance` is
     what the layer's image may still cost, by default that of an image of its own. After each
     entry `enough` is asked whether all that is wanted has come: then there is an end, and no
-    layer. `on_file` is told of each regular file with content where in the stream that begins,
-    and the object that has it now; `on_skeleton` gets the rest of the stream, as of `TarReader`.
+    layer.
+
+    `on_file` is told where in the stream a file's payload began, and the checksum of the object
+    that it became: of each regular file that has content and is kept, but for sparse ones, which
+    do not stand in the stream as they are. `on_entry` is given each entry before it is imported,
+    left out or not, and None when there are no more; what it raises ends the import.
+    `on_skeleton` gets the bytes that are no file's content, as of `TarReader`.
     """
     allowance = allowance or Allowance().layer()
     reader = TarReader(chunks, on_hole=allowance.hole, on_skeleton=on_skeleton)
@@ -54,9 +62,13 @@ def ingest(
     count, add = allowance.name, builder.add
     for entry in reader:
         count(entry.path)
+        if on_entry is not None:
+            on_entry(entry)
         add(entry)
         if enough is not None and enough():
             return None
+    if on_entry is not None:
+        on_entry(None)
     reader.drain()
     return builder.layer
 
@@ -67,10 +79,10 @@ class _Builder:
         reader: TarReader,
         transaction: Transaction,
         allowance: LayerAllowance,
-        on_file: Callable[[int, str], None] | None,
+        on_file: OnFile | None,
     ) -> None:
-        self._on_file = on_file
         self._reader = reader
+        self._on_file = on_file
         self._transaction = transaction
         self._allowance = allowance
         self._implied_meta = transaction.write_dirmeta(IMPLIED_META)
@@ -92,13 +104,7 @@ class _Builder:
         if name.startswith(WHITEOUT):
             self._whiteout(parent, path, name, entry)
         elif kind is EntryType.FILE:
-            if self._on_file is None or not entry.size:
-                self._put(parent, path, name, self._file(entry))
-                return
-            offset = self._reader.offset
-            checksum = self._file(entry)
-            self._put(parent, path, name, checksum)
-            self._on_file(offset, checksum)
+            self._put(parent, path, name, self._file(entry))
         elif kind is EntryType.DIRECTORY:
             self._put_directory(parent, path, name, entry)
         elif kind is EntryType.SYMLINK:
@@ -212,6 +218,15 @@ class _Builder:
             meta = self._file_metas[key] = FileMeta(*key[:2], stat.S_IFREG | entry.mode)
         if entry.xattrs:
             meta = replace(meta, xattrs=self._xattrs(entry))
+        if self._on_file is None or not entry.size:
+            return self._write(meta, entry)
+        offset = self._reader.payload_offset
+        checksum = self._write(meta, entry)
+        if offset is not None:
+            self._on_file(offset, checksum)
+        return checksum
+
+    def _write(self, meta: FileMeta, entry: Entry) -> str:
         if entry.size <= limits.SMALL_FILE:
             return self._transaction.write_payload(meta, self._reader.read_payload())
         return self._transaction.write_stream(meta, entry.size, self._reader.payload())

@@ -318,8 +318,8 @@ class _Pull:
                 transaction,
                 allowance,
                 (lambda: transaction.holds(only)) if only else None,
-                record.file if record else None,
-                record.rest if record else None,
+                on_file=record.file if record else None,
+                on_skeleton=record.rest if record else None,
             )
             if imported is None:
                 transaction.keep_only(only)
