@@ -54,7 +54,7 @@ def ingest(
     that it became: of each regular file that has content and is kept, but for sparse ones, which
     do not stand in the stream as they are. `on_entry` is given each entry before it is imported,
     left out or not, and None when there are no more; what it raises ends the import.
-    `on_skeleton` gets the rest of the stream, as of `TarReader`.
+    `on_skeleton` gets the bytes that are no file's content, as of `TarReader`.
     """
     allowance = allowance or Allowance().layer()
     reader = TarReader(chunks, on_hole=allowance.hole, on_skeleton=on_skeleton)

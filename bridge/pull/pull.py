@@ -19,6 +19,7 @@ from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
 from bridge.pull import layer, space
+from bridge.pull.catch_up import catch_up
 from bridge.pull.content_index import ContentIndex
 from bridge.pull.image_commit import merge_layers
 from bridge.pull.import_layer import LayerImporter
@@ -183,7 +184,7 @@ class _Pull:
         blobs = [each.inside.index for each in plans if each.inside is not None]
         if not blobs or not self._source.keeps:
             return plans
-        self._contents.catch_up(self._progress.message)
+        catch_up(self._repo, self._contents)
         files = {file.digest for blob in blobs for file in blob.files}
         places = self._contents.find(files)
         if self._depth is Depth.CHUNKS:

@@ -71,11 +71,9 @@ class Recorder:
 
     def file(self, _offset: int, checksum: str) -> None:
         """Take that the content that was announced is that of the object `checksum`."""
-        if self._size:  # what is stored of a sparse file is not announced: it came as the rest
-            raw = bytes.fromhex(checksum)
-            self._checksums.add(raw)
-            self._writer.payload(self._size, raw)
-            self._size = 0
+        raw = bytes.fromhex(checksum)
+        self._checksums.add(raw)
+        self._writer.payload(self._size, raw)
 
     def finish(self, tree: Tree) -> None:
         """Take that the stream has ended, and is what it should be; `tree` is the layer's.

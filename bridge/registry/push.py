@@ -254,6 +254,8 @@ class _Sending:
         url = f"{upload.url}{joint}digest={quote(self._digest, safe='')}"
         rest = FileBody(self._fd, upload.offset, self._size, self._tell)
         reply = self._pusher.send("PUT", url, {}, rest, once=True)
+        if reply.status == 400 and "DIGEST_INVALID" in describe(reply):
+            raise VerificationFailed(f"{self._what}: what the registry has got has another digest")
         if reply.status not in _TAKEN:
             return reply
         _check_digest(self._what, self._digest, reply)

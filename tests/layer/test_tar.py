@@ -200,7 +200,8 @@ def test_skeleton_and_payloads_are_the_stream(
         assert here.size == entry.size
         if how == "not":
             continue
-        offset = reader.offset
+        offset = reader.payload_offset
+        assert offset is not None
         whole = how == "whole"
         data = reader.read_payload() if whole else b"".join(map(bytes, reader.payload()))
         assert data == payload == blob[offset : offset + len(data)]

@@ -59,7 +59,7 @@ class Server:
                 headers = {key.lower(): value for key, value in self.headers.items()}
                 outer.answer(self, Seen(self.command, self.path, headers, body))
 
-            do_GET = do_HEAD = do_POST = handle_any
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_any
 
             def log_message(self, *args: object) -> None:
                 pass
