@@ -14,6 +14,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
 
@@ -93,7 +94,7 @@ class _Builder:
         self._end = end
         self._entries: dict[str, _Facts] = {}
         self._files: dict[str, TocFile] = {}
-        self._times: dict[str, int] = {}
+        self._times: dict[object, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
         self._chunks: list[dict[str, Any]] = []
         self._count = 0
@@ -139,17 +140,19 @@ class _Builder:
             target = get("linkName", "")
         elif kind in _DEVICES:
             device = _number(get("devMajor", 0)), _number(get("devMinor", 0))
+        mode, uid, gid = get("mode", 0), get("uid", 0), get("gid", 0)
+        if not (type(mode) is type(uid) is type(gid) is int):
+            raise MalformedImage(
+                f"its table of contents has no numbers for mode or owner of {name!r:.300}"
+            )
+        time, xattrs = get("modtime"), get("xattrs")
+        seconds = self._times.get(time)
+        if seconds is None:
+            seconds = self._time(time)
         return name, (
-            kind,
-            _number(get("mode", 0)) & _MODE,
-            _number(get("uid", 0)),
-            _number(get("gid", 0)),
-            size,
-            self._time(get("modtime")),
-            target,
-            device,
-            _xattrs(get("xattrs")),
-        )
+            kind, mode & _MODE, uid, gid, size, seconds, target, device,
+            _xattrs(xattrs) if xattrs else (),
+        )  # fmt: skip
 
     def _time(self, text: object) -> int:
         """Return seconds since 1970; no time and Go's zero time are 0, as containers has it."""
@@ -157,21 +160,18 @@ class _Builder:
             return 0
         if not isinstance(text, str):
             raise MalformedImage("its table of contents has a time that is no text")
-        known = self._times.get(text)
-        if known is None:
-            if text.startswith("0001-01-01T00:00:00"):
-                known = 0
-            else:
-                try:
-                    moment = datetime.fromisoformat(text)
-                    known = int(moment.timestamp() // 1) if moment.tzinfo else None
-                except (ValueError, OverflowError):
-                    known = None
-            if known is None:
-                raise MalformedImage(f"its table of contents has the time {text!r:.50}")
-            if len(self._times) < limits.TOC_TIMES_KEPT:
-                self._times[text] = known
-        return known
+        seconds: int | None = None
+        if text.startswith("0001-01-01T00:00:00"):
+            seconds = 0
+        else:
+            with suppress(ValueError, OverflowError):
+                moment = datetime.fromisoformat(text)
+                seconds = int(moment.timestamp() // 1) if moment.tzinfo else None
+        if seconds is None:
+            raise MalformedImage(f"its table of contents has the time {text!r:.50}")
+        if len(self._times) < limits.TOC_TIMES_KEPT:
+            self._times[text] = seconds
+        return seconds
 
     def _end_file(self) -> None:
         """Make a file of the entry that had one, and of the chunks that followed."""
@@ -183,8 +183,8 @@ class _Builder:
         digest = _digest(entry.get("digest"))
         last = _number(entry.get("endOffset"))
         if len(chunks) == 1 and not entry.get("chunkSize"):
-            zeros = _is_zeros(entry)
-            pieces = [Piece(digest, size, _number(entry.get("offset")), last, zeros)]
+            start = _number(entry.get("offset"))
+            pieces = [Piece(digest, size, start, last, "chunkType" in entry and _is_zeros(entry))]
         else:
             ends = [_number(each.get("offset")) for each in chunks[1:]] + [last]
             pieces = []
@@ -294,7 +294,8 @@ class _Scanner:
         self._at = 0
         self._ended = False
         self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
-        self._scan = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+        self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._scan = self._decoder.raw_decode
 
     def members(self) -> Iterator[str]:
         """Yield the names of the object's members; each value is to be taken before the next."""
@@ -320,11 +321,28 @@ class _Scanner:
             self._at += 1
             return
         while True:
+            yield from self._several()
             yield self.value()
             if self._skip() == "]":
                 self._at += 1
                 return
             self._expect(",")
+
+    def _several(self) -> Iterator[Any]:
+        """Yield as many elements as can be seen to end in the text at hand, all but the last.
+
+        `},{"` has a quotation mark that within a string would have a backslash before it, so it is
+        between two objects: of this list, or of one in it, which is no JSON when cut off there.
+        """
+        cut = self._text.rfind('},{"', self._at)
+        if cut < 0:
+            return
+        try:
+            values = self._decoder.decode(f"[{self._text[self._at : cut + 1]}]")
+        except (ValueError, RecursionError):
+            return  # one by one it will be seen what is wrong
+        self._at = cut + 2
+        yield from values
 
     def value(self) -> Any:
         """Return the value that comes next."""
