@@ -232,18 +232,20 @@ class Repository:
         _meta, payload = self.open_file(checksum)
         if payload is None:
             raise DamagedRepository(f"file {checksum} in {self.path} is a symbolic link")
-        with payload:
-            if payload.seekable():
-                payload.seek(offset)
-                offset = 0
-            end, position = offset + size, 0
-            while position < end:
-                chunk = payload.read(min(end - position, limits.BLOB_BUFFER))
-                if not chunk:
-                    return
-                if position + len(chunk) > offset:
-                    yield chunk[max(0, offset - position) :]
-                position += len(chunk)
+        end, position = offset + size, 0
+        try:
+            with payload:
+                if payload.seekable():
+                    position = payload.seek(offset)
+                while position < end:
+                    chunk = payload.read(min(end - position, limits.BLOB_BUFFER))
+                    if not chunk:
+                        return
+                    if position + len(chunk) > offset:
+                        yield chunk[max(0, offset - position) :]
+                    position += len(chunk)
+        except (OSError, OverflowError) as error:
+            raise self._explained(error, f"file {checksum}") from None
 
     def _explained(self, error: Exception, what: str) -> DamagedRepository:
         if isinstance(error, FileNotFoundError):
