@@ -82,6 +82,8 @@ class Repository:
         """Open transactions. `known` holds only while there is one: their locks keep prunes out."""
         self.publishing = threading.Lock()
         self.space = Space(self)
+        self.shares = config.mode != "archive"
+        """Whether files may share blocks there, until its file system said that it cannot."""
         self.damaged: set[str] = set()
         """Objects that are being repaired: as good as not there, until they are written again."""
 
