@@ -80,6 +80,24 @@ def test_a_part_of_a_large_object(repo: Repository, offset: int, size: int) -> N
     assert read_place(repo, place, sha256(data)) == (data if size <= limits.MIB else None)
 
 
+def test_pieces_in_any_order(repo: Repository) -> None:
+    _small, large = stored(repo)
+    step = 300_001
+    pieces = [(at, LARGE[at : at + step]) for at in range(0, len(LARGE), step)]
+    random.Random(2).shuffle(pieces)
+    for offset, data in sorted(pieces) + pieces:
+        assert read_place(repo, Place(large, offset, len(data)), sha256(data)) == data
+    repo.close()
+    assert not [each for each in os.listdir("/proc/self/fd") if large[2:] in target(each)]
+
+
+def target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return ""
+
+
 def test_what_is_not_what_it_should_be_is_nothing(repo: Repository) -> None:
     small, large = stored(repo)
     link = "".join(each for each, kind in repo.objects() if is_link(repo, each, kind))
