@@ -109,18 +109,20 @@ class ContentIndex:
 
         The store has the object; that its bytes are those is for the reader to check.
         """
-        asked = sorted(digests)  # the way the table is sorted: each page is read once
+        asked = {_key(each): each for each in digests}
         return self._do(lambda database: self._find(database, asked), {})
 
-    def _find(self, database: sqlite3.Connection, asked: list[bytes]) -> dict[bytes, Place]:
+    def _find(self, database: sqlite3.Connection, asked: dict[int, bytes]) -> dict[bytes, Place]:
         found: dict[bytes, Place] = {}
         known = self._repo.known
-        for start in range(0, len(asked), _ASKED):
-            part = asked[start : start + _ASKED]
+        keys = sorted(asked)  # the way the table is sorted: each page is read once
+        for start in range(0, len(keys), _ASKED):
+            part = keys[start : start + _ASKED]
             query = _FIND.format(",".join("?" * len(part)))
-            for digest, raw, offset, size in database.execute(query, part):
-                if digest not in found and (checksum := _hex(raw)) in known:
-                    found[digest] = Place(checksum, offset, size)
+            for key, raw, offset, size in database.execute(query, part).fetchall():
+                checksum = _hex(raw)
+                if checksum in known:
+                    found[asked[key]] = Place(checksum, offset, size)
         return found
 
     def objects(self) -> set[str]:
@@ -228,6 +230,10 @@ class ContentIndex:
         return index_file.in_memory()
 
 
+def _key(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
 def _close(database: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         database.close()
@@ -257,7 +263,7 @@ def _add(database: sqlite3.Connection, batch: list[_Row], empty: list[str]) -> N
     )
     ids = dict(_ids(database, sorted(checksums.values())))
     rows = [
-        (digest, ids[checksums[place.checksum]], place.offset, place.size)
+        (_key(digest), ids[checksums[place.checksum]], place.offset, place.size)
         for digest, place in batch
     ]
     rows.sort()

@@ -339,7 +339,7 @@ with Repository.open(sys.argv[1]) as repo, ContentIndex.open(repo) as index:
     index._database.set_progress_handler(kill, 5000)
     place = Place(sys.argv[2], 0, 1)
     for turn in range(1000):
-        index.add((bytes([turn % 256]) + each.to_bytes(31, "big"), place) for each in range(2000))
+        index.add((bytes([turn % 256]) + each.to_bytes(31, "little"), place) for each in range(2000))
         print(turn, flush=True)
 """
 
@@ -357,7 +357,7 @@ def test_a_kill_in_the_middle_costs_what_was_not_added_yet(repo: Repository, cal
     turns = len(done.stdout.split())
     with open_index(repo) as index:
         for turn in range(turns + 1):
-            digests = [bytes([turn]) + each.to_bytes(31, "big") for each in range(2000)]
+            digests = [bytes([turn]) + each.to_bytes(31, "little") for each in range(2000)]
             found = index.find(digests)
             assert len(found) == (2000 if turn < turns else 0)
 
