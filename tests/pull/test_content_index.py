@@ -338,8 +338,9 @@ def kill():
 with Repository.open(sys.argv[1]) as repo, ContentIndex.open(repo) as index:
     index._database.set_progress_handler(kill, 5000)
     place = Place(sys.argv[2], 0, 1)
-    for turn in range(1000):
-        index.add((bytes([turn % 256]) + each.to_bytes(31, "little"), place) for each in range(2000))
+    for turn in range(256):
+        digests = [bytes([turn]) + each.to_bytes(31, "little") for each in range(2000)]
+        index.add((each, place) for each in digests)
         print(turn, flush=True)
 """
 
