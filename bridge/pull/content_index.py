@@ -190,15 +190,17 @@ class ContentIndex:
         with self._lock:
             try:
                 return work(self._database)
+            except sqlite3.ProgrammingError:
+                raise  # ours: the file has nothing to do with it
             except sqlite3.Error as error:
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
-                code = getattr(error, "sqlite_errorcode", None)
+                code = index_file.code(error)
                 if code == sqlite3.SQLITE_FULL:
                     self._stop_growing("it has reached its limit, or the file system has no space")
-                elif code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT):
+                elif code != sqlite3.SQLITE_BUSY:
                     _close(self._database)
-                    self._database = self._replaced(error)
+                    self._database = self._instead(error)
                 return otherwise
 
     def _stop_growing(self, reason: str) -> None:
@@ -212,13 +214,15 @@ class ContentIndex:
         except FileNotFoundError:
             return self._anew()
         except (sqlite3.Error, OSError) as error:
-            return self._replaced(error)
+            return self._instead(error)
 
-    def _replaced(self, error: Exception) -> sqlite3.Connection:
-        """Return another database for one that is of no use."""
-        what = "is begun anew" if self._writing else "is not used"
-        self._tell(f"the content index of {self._repo.path} {what}: {error}")
-        return self._anew()
+    def _instead(self, error: Exception) -> sqlite3.Connection:
+        """Return another database for one that is of no use, for good or for now."""
+        if self._writing and index_file.is_useless(error):
+            self._tell(f"the content index of {self._repo.path} is begun anew: {error}")
+            return self._anew()
+        self._tell(f"the content index of {self._repo.path} is not used: {error}")
+        return index_file.in_memory()
 
     def _anew(self) -> sqlite3.Connection:
         """Return an empty database: in the file's place, or where that cannot be, in memory."""
