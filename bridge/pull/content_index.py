@@ -171,10 +171,9 @@ class ContentIndex:
         known = self._repo.known
         if not self._repo.writers:
             known.forget()
-        gone = [each for each in self.objects() if each not in known]
+        gone = [(bytes.fromhex(each),) for each in self.objects() if each not in known]
         if gone:
-            self.forget(gone)
-            self._do(_sweep, None)
+            self._do(lambda database: _forget(database, gone, sweep=True), None)
         return len(gone)
 
     def clear(self) -> None:
@@ -284,12 +283,9 @@ def _ids(database: sqlite3.Connection, checksums: list[bytes]) -> Iterator[tuple
         )
 
 
-def _forget(database: sqlite3.Connection, gone: list[tuple[bytes]]) -> None:
+def _forget(database: sqlite3.Connection, gone: list[tuple[bytes]], *, sweep: bool = False) -> None:
     database.execute("BEGIN IMMEDIATE")
     database.executemany("DELETE FROM objects WHERE checksum = ?", gone)
+    if sweep:  # a walk through all pieces; until it is made they lead nowhere
+        database.execute("DELETE FROM pieces WHERE object NOT IN (SELECT id FROM objects)")
     database.execute("COMMIT")
-
-
-def _sweep(database: sqlite3.Connection) -> None:
-    """Have the pieces gone of objects that are: a walk through all of them."""
-    database.execute("DELETE FROM pieces WHERE object NOT IN (SELECT id FROM objects)")
