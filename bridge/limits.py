@@ -165,7 +165,7 @@ DIRECTORY_MAX = 100_000
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 CONTENT_INDEX_MAX = 512 * MIB
-"""Bytes of the content index: some eight million pieces, the content of over a hundred images."""
+"""Bytes of the content index: some twelve million pieces, the content of over a hundred images."""
 
 REREADS_MAX = 10
 """Times that a reader, who takes no lock, starts anew because refs or boot entries were moved

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import stat
+import threading
 import zlib
 from typing import BinaryIO
 
@@ -132,3 +133,37 @@ class _Inflate(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+class HalfRead:
+    """Payloads of an archive repository that were read in part, to be gone on with: else each of
+    an object's pieces would cost all that comes before it. Safe for several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: list[tuple[str, int, BinaryIO]] = []  # the last used one is last
+
+    def take(self, checksum: str, offset: int) -> tuple[int, BinaryIO] | None:
+        """Return a payload of that object that was read up to `offset`, or less far, and how far;
+        None if there is none. It is the caller's then."""
+        with self._lock:
+            found = [each for each in self._kept if each[0] == checksum and each[1] <= offset]
+            if not found:
+                return None
+            best = max(found, key=lambda each: each[1])
+            self._kept.remove(best)
+            return best[1:]
+
+    def keep(self, checksum: str, position: int, payload: BinaryIO) -> None:
+        """Take a payload that was read up to `position`."""
+        with self._lock:
+            self._kept.append((checksum, position, payload))
+            if len(self._kept) > self._most:
+                self._kept.pop(0)[2].close()
+
+    def close(self) -> None:
+        """Close all of them."""
+        with self._lock:
+            while self._kept:
+                self._kept.pop()[2].close()

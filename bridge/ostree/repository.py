@@ -29,6 +29,8 @@ _DIRECTORIES = (
 )
 UNFINISHED = frozenset({*(name for name in _DIRECTORIES if "/" not in name), ".config.new"})
 """What may be in a directory that was to become a repository when its making was cut off."""
+_HALF_READ = 8
+"""Payloads that are kept open half read: one for each thread that reads pieces, and some more."""
 EXTENSION = "extensions/bootc-py"
 """Where our own files live: history, lock, unfinished downloads."""
 
@@ -81,7 +83,10 @@ class Repository:
         self.writers: set[object] = set()
         """Open transactions. `known` holds only while there is one: their locks keep prunes out."""
         self.publishing = threading.Lock()
+        self._half_read = content.HalfRead(_HALF_READ)
         self.space = Space(self)
+        self.shares = config.mode != "archive"
+        """Whether files may share blocks there, until its file system said that it cannot."""
         self.damaged: set[str] = set()
         """Objects that are being repaired: as good as not there, until they are written again."""
 
@@ -138,6 +143,7 @@ class Repository:
 
     def close(self) -> None:
         """Close the descriptor; a second call does nothing."""
+        self._half_read.close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -227,23 +233,34 @@ class Repository:
     def stream_payload(self, checksum: str, offset: int, size: int) -> Iterator[bytes]:
         """Yield what `read_payload` returns, in pieces of at most 256 KiB.
 
-        In archive mode all before `offset` is inflated too.
+        In archive mode all before `offset` is inflated too, unless the last one who read the
+        object has stopped there or before.
         """
-        _meta, payload = self.open_file(checksum)
+        position, payload = self._half_read.take(checksum, offset) or (0, None)
+        if payload is None:
+            _meta, payload = self.open_file(checksum)
         if payload is None:
             raise DamagedRepository(f"file {checksum} in {self.path} is a symbolic link")
-        with payload:
+        try:
             if payload.seekable():
-                payload.seek(offset)
-                offset = 0
-            end, position = offset + size, 0
-            while position < end:
-                chunk = payload.read(min(end - position, limits.BLOB_BUFFER))
+                position = payload.seek(offset)
+            while position < offset + size:
+                chunk = payload.read(min(offset + size - position, limits.BLOB_BUFFER))
                 if not chunk:
-                    return
-                if position + len(chunk) > offset:
-                    yield chunk[max(0, offset - position) :]
+                    break
+                start = max(0, offset - position)
                 position += len(chunk)
+                if start < len(chunk):
+                    yield chunk[start:]
+            else:
+                if not payload.seekable():
+                    self._half_read.keep(checksum, position, payload)
+                    payload = None
+        except (OSError, OverflowError) as error:
+            raise self._explained(error, f"file {checksum}") from None
+        finally:
+            if payload is not None:
+                payload.close()
 
     def _explained(self, error: Exception, what: str) -> DamagedRepository:
         if isinstance(error, FileNotFoundError):

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.errors import MalformedImage
 from bridge.limits import BLOB_BUFFER, METADATA_MAX
-from bridge.ostree import durable, lock, objects, refs
+from bridge.ostree import durable, lock, objects, refs, share
+from bridge.ostree.content import READ_FLAGS
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import Beside, Staging
@@ -108,6 +109,30 @@ class Transaction:
             self._staging.write_link(f"{checksum}.file", meta)
             self._files[checksum] = 0
         return checksum
+
+    def share(self, checksum: str, existing: str) -> int:
+        """Have a file that is staged share the blocks of an object with the same payload but other
+        metadata; return how many bytes are shared now.
+
+        None are where the file is not new, is small, or the file system or the mode (archive) has
+        no such thing; it is no error then, nor where the payloads differ: the kernel compares.
+        """
+        size = self._files.get(checksum, 0)
+        if size < share.WORTH or not self._repo.shares:
+            return 0
+        path = self._repo.object_path(existing, ObjectType.FILE)
+        try:
+            with (
+                _opened(path, self._repo.fd) as source,
+                _opened(f"{checksum}.file", self._staging.fd) as target,
+            ):
+                shared = share.share(target, source, size)
+        except OSError as error:
+            if error.errno in share.CANNOT:
+                self._repo.shares = False
+            return 0
+        self._repo.space.give_back(shared)
+        return shared
 
     def _have(self, checksum: str, size: int) -> bool:
         if checksum not in self._files and checksum not in self._repo.known:
@@ -246,3 +271,12 @@ def _move_beside(staged: str, staging: int, path: str, repo_fd: int) -> None:
 def _ensure_directory(name: str, dir_fd: int) -> None:
     with suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=dir_fd)
+
+
+@contextmanager
+def _opened(name: str, dir_fd: int) -> Iterator[int]:
+    fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -109,18 +109,20 @@ class ContentIndex:
 
         The store has the object; that its bytes are those is for the reader to check.
         """
-        asked = sorted(digests)  # the way the table is sorted: each page is read once
+        asked = {_key(each): each for each in digests}
         return self._do(lambda database: self._find(database, asked), {})
 
-    def _find(self, database: sqlite3.Connection, asked: list[bytes]) -> dict[bytes, Place]:
+    def _find(self, database: sqlite3.Connection, asked: dict[int, bytes]) -> dict[bytes, Place]:
         found: dict[bytes, Place] = {}
         known = self._repo.known
-        for start in range(0, len(asked), _ASKED):
-            part = asked[start : start + _ASKED]
+        keys = sorted(asked)  # the way the table is sorted: each page is read once
+        for start in range(0, len(keys), _ASKED):
+            part = keys[start : start + _ASKED]
             query = _FIND.format(",".join("?" * len(part)))
-            for digest, raw, offset, size in database.execute(query, part):
-                if digest not in found and (checksum := _hex(raw)) in known:
-                    found[digest] = Place(checksum, offset, size)
+            for key, raw, offset, size in database.execute(query, part).fetchall():
+                checksum = _hex(raw)
+                if checksum in known:
+                    found[asked[key]] = Place(checksum, offset, size)
         return found
 
     def objects(self) -> set[str]:
@@ -169,10 +171,9 @@ class ContentIndex:
         known = self._repo.known
         if not self._repo.writers:
             known.forget()
-        gone = [each for each in self.objects() if each not in known]
+        gone = [(bytes.fromhex(each),) for each in self.objects() if each not in known]
         if gone:
-            self.forget(gone)
-            self._do(_sweep, None)
+            self._do(lambda database: _forget(database, gone, sweep=True), None)
         return len(gone)
 
     def clear(self) -> None:
@@ -188,15 +189,17 @@ class ContentIndex:
         with self._lock:
             try:
                 return work(self._database)
+            except sqlite3.ProgrammingError:
+                raise  # ours: the file has nothing to do with it
             except sqlite3.Error as error:
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
-                code = getattr(error, "sqlite_errorcode", None)
+                code = index_file.code(error)
                 if code == sqlite3.SQLITE_FULL:
                     self._stop_growing("it has reached its limit, or the file system has no space")
-                elif code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT):
+                elif code != sqlite3.SQLITE_BUSY:
                     _close(self._database)
-                    self._database = self._replaced(error)
+                    self._database = self._instead(error)
                 return otherwise
 
     def _stop_growing(self, reason: str) -> None:
@@ -210,13 +213,15 @@ class ContentIndex:
         except FileNotFoundError:
             return self._anew()
         except (sqlite3.Error, OSError) as error:
-            return self._replaced(error)
+            return self._instead(error)
 
-    def _replaced(self, error: Exception) -> sqlite3.Connection:
-        """Return another database for one that is of no use."""
-        what = "is begun anew" if self._writing else "is not used"
-        self._tell(f"the content index of {self._repo.path} {what}: {error}")
-        return self._anew()
+    def _instead(self, error: Exception) -> sqlite3.Connection:
+        """Return another database for one that is of no use, for good or for now."""
+        if self._writing and index_file.is_useless(error):
+            self._tell(f"the content index of {self._repo.path} is begun anew: {error}")
+            return self._anew()
+        self._tell(f"the content index of {self._repo.path} is not used: {error}")
+        return index_file.in_memory()
 
     def _anew(self) -> sqlite3.Connection:
         """Return an empty database: in the file's place, or where that cannot be, in memory."""
@@ -226,6 +231,10 @@ class ContentIndex:
             except (sqlite3.Error, OSError) as error:
                 self._tell(f"no content index can be kept in {self._repo.path}: {error}")
         return index_file.in_memory()
+
+
+def _key(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _close(database: sqlite3.Connection) -> None:
@@ -257,7 +266,7 @@ def _add(database: sqlite3.Connection, batch: list[_Row], empty: list[str]) -> N
     )
     ids = dict(_ids(database, sorted(checksums.values())))
     rows = [
-        (digest, ids[checksums[place.checksum]], place.offset, place.size)
+        (_key(digest), ids[checksums[place.checksum]], place.offset, place.size)
         for digest, place in batch
     ]
     rows.sort()
@@ -274,12 +283,9 @@ def _ids(database: sqlite3.Connection, checksums: list[bytes]) -> Iterator[tuple
         )
 
 
-def _forget(database: sqlite3.Connection, gone: list[tuple[bytes]]) -> None:
+def _forget(database: sqlite3.Connection, gone: list[tuple[bytes]], *, sweep: bool = False) -> None:
     database.execute("BEGIN IMMEDIATE")
     database.executemany("DELETE FROM objects WHERE checksum = ?", gone)
+    if sweep:  # a walk through all pieces; until it is made they lead nowhere
+        database.execute("DELETE FROM pieces WHERE object NOT IN (SELECT id FROM objects)")
     database.execute("COMMIT")
-
-
-def _sweep(database: sqlite3.Connection) -> None:
-    """Have the pieces gone of objects that are: a walk through all of them."""
-    database.execute("DELETE FROM pieces WHERE object NOT IN (SELECT id FROM objects)")

@@ -139,7 +139,7 @@ def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
     with lock.writing(repo):
         durable.remove_tree(kept.DIRECTORY, repo.fd)
         layers, result = _prune(repo)
-        if result.objects and ContentIndex.exists(repo):
+        if ContentIndex.exists(repo):
             with ContentIndex.open(repo) as index:
                 index.retain()
         return layers, result

@@ -28,13 +28,23 @@ _WAIT = 5.0
 """Seconds for another process's checkpoint to end."""
 _JOURNAL = 16 * 1024 * 1024
 """Bytes that the journal keeps of what it grew to."""
+_CIRCUMSTANCES = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
 
+# Of a piece's digest the first eight bytes are kept, as an integer: half the size and the time of
+# all 32, and as good for what is hashed in full when it is read.
 # One place for each object that has a piece: what repeats itself in a file is stored there once.
 # An identifier is never given twice, so that pieces of an object that is gone lead nowhere.
 _SCHEMA = (
     "CREATE TABLE objects (id INTEGER PRIMARY KEY AUTOINCREMENT, checksum BLOB NOT NULL UNIQUE)",
-    "CREATE TABLE pieces (digest BLOB NOT NULL, object INTEGER NOT NULL, offset INTEGER NOT NULL,"
-    " size INTEGER NOT NULL, PRIMARY KEY (digest, object)) WITHOUT ROWID",
+    "CREATE TABLE pieces (digest INTEGER NOT NULL, object INTEGER NOT NULL,"
+    " offset INTEGER NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (digest, object)) WITHOUT ROWID",
 )
 
 
@@ -77,6 +87,17 @@ def in_memory() -> sqlite3.Connection:
 def exists(repo_fd: int) -> bool:
     """Tell whether there is anything of that name."""
     return _status(f"{EXTENSION}/{NAME}", repo_fd) is not None
+
+
+def code(error: Exception) -> int | None:
+    """Return SQLite's primary result code; None where the error is not SQLite's own."""
+    extended = getattr(error, "sqlite_errorcode", None)
+    return None if extended is None else extended & 0xFF
+
+
+def is_useless(error: Exception) -> bool:
+    """Tell whether the file is what is wrong, and not the disk, the memory or another process."""
+    return isinstance(error, sqlite3.Error) and code(error) not in _CIRCUMSTANCES
 
 
 def _status(name: str, dir_fd: int) -> os.stat_result | None:

@@ -24,7 +24,7 @@ def read_place(repo: Repository, place: Place, digest: bytes) -> bytes | None:
         data = repo.read_payload(checksum, offset, size)
     except DamagedRepository:
         return None
-    return data if hashlib.sha256(data).digest() == digest else None
+    return data if len(data) == size and hashlib.sha256(data).digest() == digest else None
 
 
 def stream_place(repo: Repository, place: Place, digest: bytes) -> Iterator[bytes] | None:
@@ -36,12 +36,14 @@ def stream_place(repo: Repository, place: Place, digest: bytes) -> Iterator[byte
     `DamagedRepository` where the second time they cannot be read, or end before they should.
     """
     hashed = hashlib.sha256()
+    left = place.size
     try:
         for chunk in repo.stream_payload(*place):
             hashed.update(chunk)
+            left -= len(chunk)
     except DamagedRepository:
         return None
-    return _again(repo, place) if hashed.digest() == digest else None
+    return _again(repo, place) if not left and hashed.digest() == digest else None
 
 
 def _again(repo: Repository, place: Place) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from support.trees import listing
 
 from bridge.cli.transfer import render
 from bridge.oci.model import Platform
-from bridge.ostree import refs
+from bridge.ostree import lock, refs
 from bridge.ostree.repository import Repository
 from bridge.pull.layer import Dropped
 from bridge.pull.report import SpaceReport, TransferReport
@@ -261,3 +261,43 @@ def test_an_image_that_cannot_boot_is_not_switched_to(run: Any, tmp_path: Path) 
     done = run("switch", f"oci:{tmp_path}/os", "--sysroot", sysroot, "--quiet")
     assert done.code == 7 and "not a bootable image" in done.error
     assert not list(sysroot.glob("ostree/deploy/*/deploy/*"))
+
+
+def test_index_brings_the_index_up_to_date(run: Any, tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    run("image", "pull", f"oci:{layout(tmp_path)}:v1", "--repo", repo, "--mode", "bare-user")
+    first = run("image", "index", "--repo", repo, "--json")
+    assert first.code == 0 and first.err == ""
+    assert first.document | {"bytes": 0, "seconds": 0} == {
+        "apiVersion": "bootc-py/v1",
+        "kind": "ContentIndex",
+        "added": 2,
+        "objects": 2,
+        "pieces": 2,
+        "bytes": 0,
+        "seconds": 0,
+    }
+    again = run("image", "index", "--repo", repo)
+    assert "2 pieces of 2 objects indexed, 0 of them now" in again.out
+    (repo / "extensions/bootc-py/content.sqlite").write_bytes(b"garbage")
+    anew = run("image", "index", "--repo", repo, "--json")
+    assert anew.code == 0 and anew.document["added"] == 2
+    assert len(anew.err.splitlines()) == 1 and "is begun anew" in anew.err
+    rebuilt = run("image", "index", "--rebuild", "--repo", repo, "--json")
+    assert rebuilt.document["added"] == 2 and rebuilt.document["pieces"] == 2
+
+
+def test_index_forgets_what_a_prune_deleted(run: Any, tmp_path: Path) -> None:
+    repo, source = tmp_path / "repo", f"oci:{layout(tmp_path)}:v1"
+    run("image", "pull", source, "--repo", repo, "--mode", "bare-user")
+    run("image", "index", "--repo", repo)
+    run("image", "remove", source, "--repo", repo)
+    run("image", "prune", "--repo", repo)
+    left = run("image", "index", "--repo", repo, "--json").document
+    assert (left["added"], left["objects"], left["pieces"]) == (0, 0, 0)
+
+
+def test_index_waits_for_no_writer(run: Any, tmp_path: Path) -> None:
+    with Repository.create(tmp_path / "repo", "bare-user") as repo, lock.writing(repo):
+        done = run("image", "index", "--repo", repo.path)
+    assert done.code == 10 and "is locked by another process" in done.error

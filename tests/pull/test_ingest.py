@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import tarfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from support.images import Member, char, directory, file, hardlink, symlink, tar
@@ -12,6 +14,7 @@ from support.trees import listing, nodes, objects
 
 from bridge import limits
 from bridge.errors import DamagedRepository, MalformedImage, VerificationFailed
+from bridge.layer.tar import Entry
 from bridge.oci.digest import Digest
 from bridge.ostree.objects import Commit, DirMeta, FileMeta
 from bridge.ostree.repository import Repository
@@ -202,3 +205,59 @@ PATHS = {
 @pytest.mark.parametrize(("path", "stored"), PATHS.items())
 def test_paths_of_the_store(path: str, stored: str) -> None:
     assert store_path(path) == stored
+
+
+def test_the_hooks_are_told_where_each_file_was_and_what_it_became(repo: Repository) -> None:
+    large = bytes(range(256)) * 5000
+    members = [
+        directory("usr"),
+        file("usr/a", "first"),
+        file("usr/empty"),
+        file("usr/" + "long" * 40, "second", xattrs={"user.x": "y"}),
+        file("usr/large", large),
+        symlink("usr/link", "a"),
+        hardlink("usr/hard", "usr/a"),
+        file("usr/.wh.gone", "ignored"),
+        file("run/left/out", "content"),
+        file("etc/a", "first"),
+    ]
+    data = tar(members)
+    files: list[tuple[int, str]] = []
+    entries: list[Entry | None] = []
+    with Transaction(repo) as transaction:
+        chunks = [data[at : at + 1000] for at in range(0, len(data), 1000)]
+        made = ingest(
+            chunks,
+            transaction,
+            on_file=lambda *each: files.append(each),
+            on_entry=entries.append,
+        )
+        transaction.publish()
+    assert made is not None
+    below = made.tree.dirs["usr"].files
+    contents = [
+        (data[offset : offset + len(content)], content, checksum)
+        for (offset, checksum), content in zip(
+            files, [b"first", b"second", large, b"first"], strict=True
+        )
+    ]
+    assert [read for read, _, _ in contents] == [content for _, content, _ in contents]
+    names = ["a", "long" * 40, "large"]
+    assert [checksum for _, _, checksum in contents[:3]] == [below[name] for name in names]
+    assert entries.pop() is None
+    paths = [each.path.rstrip("/") for each in entries if each is not None]
+    assert paths == [each.path for each in members]
+
+
+def test_a_sparse_file_has_no_place_in_the_stream(repo: Repository, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"plain")
+    with (tmp_path / "sparse").open("wb") as made:
+        made.seek(limits.MIB)
+        made.write(b"end")
+    arguments = ["--sparse", "--hole-detection=raw", "--format=posix", "sparse", "plain"]
+    done = subprocess.run(["tar", "-c", *arguments], cwd=tmp_path, capture_output=True, check=True)
+    files: list[tuple[int, str]] = []
+    with Transaction(repo) as transaction:
+        made_layer = ingest([done.stdout], transaction, on_file=lambda *each: files.append(each))
+    assert made_layer is not None and {"sparse", "plain"} <= made_layer.tree.files.keys()
+    assert files == [(done.stdout.rindex(b"plain\0"), made_layer.tree.files["plain"])]
