@@ -448,6 +448,17 @@ def test_figures_of_a_host() -> None:
     assert speed.observed() == (0.2, limits.BLOB_BUFFER)
 
 
+def test_large_bodies_tell_how_fast_a_host_is(server: Any, rig: Any) -> None:
+    large = BLOB * 4
+    server.on(path(large), server.ranged(large))
+    made = rig()
+    for at in range(0, 300_000, 60_000):
+        ask(made, server, at, at + 60_000, large)
+    assert made.client.observed(reference(server)).bytes_per_second is None
+    ask(made, server, 0, len(large), large)
+    assert (made.client.observed(reference(server)).bytes_per_second or 0) > 0
+
+
 def test_where_blobs_come_from_counts(server: Any, storage: Any, rig: Any) -> None:
     made = rig()
     server.on("/v2/a/b/manifests/1", server.Answer(200, b"{}"))
