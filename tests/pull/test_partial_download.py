@@ -118,6 +118,14 @@ def test_what_was_not_asked_for_is_not_waited_for(repo: Repository) -> None:
         assert some.read(9_000, 10_000) == DATA[9_000:10_000]
 
 
+@pytest.mark.parametrize("wrong", [(0, 0), (5, 4), (-1, 5), (0, len(DATA) + 1)])
+def test_ranges_that_are_none_are_not_asked_for(repo: Repository, wrong: tuple[int, int]) -> None:
+    client, parts = partial(repo)
+    with parts, pytest.raises(ValueError, match="ranges that are none"):
+        parts.parts(BLOB, [(0, 10), wrong], Meter())
+    assert client.asked == [] and files(repo) == {}
+
+
 def test_a_range_is_read_while_it_comes(repo: Repository) -> None:
     go_on = threading.Event()
 
@@ -408,4 +416,4 @@ def test_a_layout_has_all_parts(tmp_path: Path) -> None:
     with source.parts(layer, [(5, 10), (20, 30)], Meter()) as parts:
         assert parts.read(20, 30) == blob[20:30]
         assert parts.read(5, 10) == parts.again(5, 10) == blob[5:10]
-    assert not source.keeps
+    assert not source.keeps and source.observed() == (None, None)
