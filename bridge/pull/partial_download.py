@@ -249,9 +249,7 @@ class PartialDownload:
                 lambda whole: owner.on_whole(descriptor, meter, whole),
             )
             with closing(chunks):
-                for chunk in chunks:
-                    if self._stopped:
-                        break
+                while not self._stopped and (chunk := next(chunks, None)):
                     self._file.write(start, chunk)
                     start += len(chunk)
                     with self._changed:

@@ -14,6 +14,7 @@ from bridge.oci.digest import Digest
 from bridge.oci.model import OCI_CONFIG, Descriptor
 from bridge.oci.reference import RegistryReference, parse_registry_reference
 from bridge.registry.client import WholeBlob
+from bridge.registry.meter import RateLimit
 from bridge.registry.observed import HostSpeed
 from bridge.registry.registriesconf import parse
 
@@ -413,6 +414,17 @@ def test_no_range_is_asked_of_a_host_that_refused_one(server: Any, rig: Any) -> 
         ask(made, server, 0, 10)
     assert head(made, server, 300_000) == BLOB
     assert ranges(server) == ["bytes=0-9", None]
+
+
+def test_parts_keep_to_the_rate(server: Any, rig: Any) -> None:
+    """All of them together, to the second."""
+    server.on(path(BLOB), server.ranged(BLOB))
+    made = rig()
+    slept: list[float] = []
+    made.transport._rate = RateLimit(1000, clock=lambda: sum(slept), sleep=slept.append)
+    for at in range(0, 10_000, 1000):
+        assert ask(made, server, at, at + 1000) == BLOB[at : at + 1000]
+    assert 10 - RateLimit.BURST <= sum(slept) <= 10
 
 
 # -- what was seen of a host -------------------------------------------------------------------
