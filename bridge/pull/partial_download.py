@@ -93,7 +93,12 @@ class PartialDownloads:
     def parts(
         self, descriptor: Descriptor, ranges: Sequence[tuple[int, int]], meter: Meter
     ) -> PartialDownload:
-        """Begin to fetch the ranges (end exclusive), in order; what is here is not fetched."""
+        """Begin to fetch the ranges (end exclusive), in order; what is here is not fetched.
+
+        `ValueError` when one of them is empty, or not within the blob.
+        """
+        if not all(0 <= start < end <= descriptor.size for start, end in ranges):
+            raise ValueError(f"ranges that are none, of a blob of {descriptor.size} bytes")
         found = PartialDownload(
             self, descriptor, ranges, meter, PartsFile(descriptor, self._space, self._fd)
         )
@@ -244,9 +249,7 @@ class PartialDownload:
                 lambda whole: owner.on_whole(descriptor, meter, whole),
             )
             with closing(chunks):
-                for chunk in chunks:
-                    if self._stopped:
-                        break
+                while not self._stopped and (chunk := next(chunks, None)):
                     self._file.write(start, chunk)
                     start += len(chunk)
                     with self._changed:

@@ -14,6 +14,7 @@ from bridge.oci.reference import ImageReference, Signature, Transport
 from bridge.ostree.repository import Repository
 from bridge.pull.coalesce import Link
 from bridge.registry.meter import Meter
+from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
 
 
@@ -78,6 +79,9 @@ class Source(Protocol):
 
     def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
         """Return a few bytes of a blob, unverified, or None where they cannot be had alone."""
+
+    def observed(self) -> Observed:
+        """Return how fast the place was seen to be that blobs come from."""
 
     @property
     def keeps(self) -> bool:
@@ -180,6 +184,9 @@ class _RegistrySource:
     def hint(self, descriptor: Descriptor, start: int, length: int) -> bytes | None:
         return self._client.read_range(self._reference, descriptor, start, length)
 
+    def observed(self) -> Observed:
+        return self._client.observed(self._reference)
+
     @property
     def keeps(self) -> bool:
         return True
@@ -247,6 +254,9 @@ class _LayoutSource:
         with self._layout.open_blob(descriptor) as file:
             file.seek(start)
             return file.read(length)
+
+    def observed(self) -> Observed:
+        return Observed(None, None)  # a disk, to which none of it applies
 
     @property
     def keeps(self) -> bool:

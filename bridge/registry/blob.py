@@ -36,7 +36,7 @@ class BlobStream:
         for chunk in self._response.chunks(self._left + 1):
             self._left -= len(chunk)
             if self._left < 0:
-                raise VerificationFailed(f"{self._what}: longer than it may be")
+                raise VerificationFailed(f"{self._what}: longer than its descriptor says")
             yield chunk
         if self._left > 0:
             raise Interrupted(f"{self._what}: the body ended {self._left} bytes early")

@@ -7,7 +7,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bridge import limits
+from bridge.limits import KIB
+
+BEGINNING = 64 * KIB
+"""What comes of a body first says little of a line: it was sent with the headers, or while the
+connection was still gathering speed. Smaller bodies are not looked at."""
+_ENOUGH = 128 * KIB
+"""Bytes beyond that which make a figure."""
 
 
 class Observed(NamedTuple):
@@ -17,7 +23,7 @@ class Observed(NamedTuple):
     """Seconds from a request to the headers of its answer, where a connection was there already:
     the least of all requests, the time that the host itself takes included."""
     bytes_per_second: float | None
-    """Over all connections together, while any body was coming."""
+    """Over all connections together, while any large body was coming."""
 
 
 class HostSpeed:
@@ -38,14 +44,14 @@ class HostSpeed:
             self._round_trip = min(seconds, self._round_trip or seconds)
 
     def begin(self) -> None:
-        """Take that a body is coming, of which the first part is here."""
+        """Take that a body is coming, of which `BEGINNING` is here."""
         with self._lock:
             if not self._bodies:
                 self._since = self._clock()
             self._bodies += 1
 
     def came(self, count: int) -> None:
-        """Take that so many bytes of it came; not the first part, which came with the headers."""
+        """Take that so many bytes more of it came."""
         with self._lock:
             self._bytes += count
 
@@ -60,5 +66,5 @@ class HostSpeed:
         """Return what is known by now."""
         with self._lock:
             busy = self._busy + (self._clock() - self._since if self._bodies else 0.0)
-            known = self._bytes >= limits.BLOB_BUFFER and busy > 0
+            known = self._bytes >= _ENOUGH and busy > 0
             return Observed(self._round_trip, self._bytes / busy if known else None)

@@ -83,7 +83,9 @@ class Ranges:
         what = f"bytes {start} to {end} of blob {descriptor.digest} of {ref.name}"
         reply = self._ask(ref, descriptor, start, end, meter, backoff)
         if reply.status == 206 and is_range(reply, start, descriptor.size, end):
-            self._host(ref).serves = True
+            host = self._host(ref)
+            with self._lock:
+                host.serves = host.serves is not False  # a refusal elsewhere is not taken back
             return BlobStream(what, reply, start, end)
         if reply.status == 200:
             self._host(ref).serves = False
@@ -121,7 +123,7 @@ class Ranges:
             yield from self._endpoint.resuming(ref, descriptor, opened, start, end, meter)
         except VerificationFailed as error:
             raise self._refusal(
-                ref, f"{ref.host} sends more than the part asked for: {error}"
+                ref, f"{ref.host} sends something else than the part asked for: {error}"
             ) from None
 
     def _ask(

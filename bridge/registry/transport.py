@@ -27,7 +27,7 @@ from bridge.registry import retry
 from bridge.registry.body import FileBody, Paced
 from bridge.registry.message import REDIRECTS, Request, origin, redirected
 from bridge.registry.meter import Meter, RateLimit
-from bridge.registry.observed import HostSpeed, Observed
+from bridge.registry.observed import BEGINNING, HostSpeed, Observed
 from bridge.registry.options import NetworkOptions
 from bridge.registry.tls import tls_context
 from bridge.registry.wire import POOLS
@@ -76,7 +76,8 @@ class Response:
         self._idle = idle
         self._clock = clock
         self._speed = speed
-        self._came = self._ended = False
+        self._came = 0
+        self._measured = self._ended = False
         self._done: Callable[[bool], None] | None = done
 
     def chunks(self, limit: int | None = None) -> Iterator[bytes]:
@@ -120,16 +121,17 @@ class Response:
         """Give the connection back, or up when the body was not read to its end."""
         if self._done is not None:
             self._raw.close()
-            if self._came:
+            if self._measured:
                 self._speed.end()
             self._done(self._ended)
             self._done = None
 
     def _measure(self, count: int) -> None:
-        if self._came:
+        self._came += count
+        if self._measured:
             self._speed.came(count)
-        else:
-            self._came = True
+        elif self._came >= BEGINNING:
+            self._measured = True
             self._speed.begin()
 
 

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from support.images import file, image, write_layout
 
 from bridge.errors import BridgeError, NetworkError, NoSpace, RangeRefused
 from bridge.limits import RANGE_CONNECTIONS
 from bridge.oci.digest import Digest
-from bridge.oci.model import Descriptor
+from bridge.oci.layout import Layout
+from bridge.oci.model import Descriptor, Manifest
 from bridge.oci.reference import RegistryReference, parse_registry_reference
 from bridge.ostree.repository import Repository
 from bridge.pull import kept
 from bridge.pull.partial_download import PartialDownloads
+from bridge.pull.source import _LayoutSource
 from bridge.registry.client import Client, WholeBlob
 from bridge.registry.meter import Meter
 
@@ -113,6 +116,14 @@ def test_what_was_not_asked_for_is_not_waited_for(repo: Repository) -> None:
         with pytest.raises(ValueError, match="not asked for"):
             some.read(9_000, 10_001)
         assert some.read(9_000, 10_000) == DATA[9_000:10_000]
+
+
+@pytest.mark.parametrize("wrong", [(0, 0), (5, 4), (-1, 5), (0, len(DATA) + 1)])
+def test_ranges_that_are_none_are_not_asked_for(repo: Repository, wrong: tuple[int, int]) -> None:
+    client, parts = partial(repo)
+    with parts, pytest.raises(ValueError, match="ranges that are none"):
+        parts.parts(BLOB, [(0, 10), wrong], Meter())
+    assert client.asked == [] and files(repo) == {}
 
 
 def test_a_range_is_read_while_it_comes(repo: Repository) -> None:
@@ -390,3 +401,19 @@ def test_what_is_kept_of_others_is_removed_with_its_list(repo: Repository) -> No
     kept.remove_others(repo, {BLOB.digest})
     left = sorted(path.name for path in (Path(repo.path) / kept.DIRECTORY).iterdir())
     assert left == sorted(kept.parts_names(BLOB.digest))
+
+
+def test_a_layout_has_all_parts(tmp_path: Path) -> None:
+    made = image([file("a", DATA[:5000])], [file("b", DATA[5000:9000])])
+    path = write_layout(tmp_path / "oci", made)
+    source = _LayoutSource(Layout.open(str(path)), "latest")
+    manifest = source.top()
+    assert isinstance(manifest, Manifest)
+    layer = manifest.layers[1]
+    blob = made.blobs[layer.digest]
+    assert source.tail(layer, 100, Meter()) == blob[100:]
+    assert b"".join(source.blob(layer, Meter(), tail=blob[100:])) == blob
+    with source.parts(layer, [(5, 10), (20, 30)], Meter()) as parts:
+        assert parts.read(20, 30) == blob[20:30]
+        assert parts.read(5, 10) == parts.again(5, 10) == blob[5:10]
+    assert not source.keeps and source.observed() == (None, None)

@@ -14,6 +14,7 @@ from bridge.oci.digest import Digest
 from bridge.oci.model import OCI_CONFIG, Descriptor
 from bridge.oci.reference import RegistryReference, parse_registry_reference
 from bridge.registry.client import WholeBlob
+from bridge.registry.meter import RateLimit
 from bridge.registry.observed import HostSpeed
 from bridge.registry.registriesconf import parse
 
@@ -108,7 +109,7 @@ def test_a_host_that_serves_no_ranges_is_asked_once(
 def test_a_longer_part_than_asked_for_is_refused(server: Any, rig: Any) -> None:
     server.on(path(BLOB), within(BLOB, server, body=BLOB[1000:3000], announced=False))
     made = rig()
-    with pytest.raises(RangeRefused, match="more than the part"):
+    with pytest.raises(RangeRefused, match="something else than the part"):
         ask(made, server, 1000, 2000)
     assert made.meter.received_bytes <= 1001 and len(server.seen) == 1
 
@@ -415,6 +416,17 @@ def test_no_range_is_asked_of_a_host_that_refused_one(server: Any, rig: Any) -> 
     assert ranges(server) == ["bytes=0-9", None]
 
 
+def test_parts_keep_to_the_rate(server: Any, rig: Any) -> None:
+    """All of them together, to the second."""
+    server.on(path(BLOB), server.ranged(BLOB))
+    made = rig()
+    slept: list[float] = []
+    made.transport._rate = RateLimit(1000, clock=lambda: sum(slept), sleep=slept.append)
+    for at in range(0, 10_000, 1000):
+        assert ask(made, server, at, at + 1000) == BLOB[at : at + 1000]
+    assert 10 - RateLimit.BURST <= sum(slept) <= 10
+
+
 # -- what was seen of a host -------------------------------------------------------------------
 
 
@@ -446,6 +458,17 @@ def test_figures_of_a_host() -> None:
     speed.end()
     now = 100.0  # nothing was under way
     assert speed.observed() == (0.2, limits.BLOB_BUFFER)
+
+
+def test_large_bodies_tell_how_fast_a_host_is(server: Any, rig: Any) -> None:
+    large = BLOB * 4
+    server.on(path(large), server.ranged(large))
+    made = rig()
+    for at in range(0, 300_000, 60_000):
+        ask(made, server, at, at + 60_000, large)
+    assert made.client.observed(reference(server)).bytes_per_second is None
+    ask(made, server, 0, len(large), large)
+    assert (made.client.observed(reference(server)).bytes_per_second or 0) > 0
 
 
 def test_where_blobs_come_from_counts(server: Any, storage: Any, rig: Any) -> None:
