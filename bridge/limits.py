@@ -119,11 +119,6 @@ NAMES_MAX = 64 * MIB
 ZSTD_WINDOW_MAX = 128 * MIB
 """The zstd command's default limit without --long; memory for one decoder."""
 
-SKELETON_LITERAL = 64 * KIB
-"""Bytes of one piece of a skeleton: held in memory. Most have a header and padding, 1 KiB."""
-SKELETON_WINDOW_MAX = 8 * MIB
-"""The zstd window of a skeleton; ours have at most 1 MiB."""
-
 # -- objects ---------------------------------------------------------------------------------
 METADATA_MAX = 128 * MIB
 """libostree's limit for a dirtree, dirmeta or commit object."""
@@ -131,6 +126,10 @@ DIRECTORY_MAX = 100_000
 """Names in one directory: a dirtree of about 10 MiB, where libostree warns from 7 MiB on."""
 SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
+SKELETON_LITERAL = 64 * KIB
+"""Bytes of one piece of a skeleton: held in memory. Most have a header and padding, 1 KiB."""
+SKELETON_WINDOW_MAX = 8 * MIB
+"""The zstd window of a skeleton; ours have at most 1 MiB."""
 
 REREADS_MAX = 10
 """Times that a reader, who takes no lock, starts anew because refs or boot entries were moved

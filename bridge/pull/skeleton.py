@@ -201,7 +201,7 @@ def _records(reader: io.BufferedReader) -> Iterator[bytes | Payload]:
         total += literal + size
         if not literal and not size:
             break
-    if _take(reader, _TOTAL.size) != _TOTAL.pack(total) or reader.read(1):
+    if _TOTAL.unpack(_take(reader, _TOTAL.size)) != (total,) or reader.read(1):
         raise DamagedRepository("its parts do not add up")
 
 
