@@ -37,7 +37,7 @@ def record(repo: Repository, stream: bytes, cuts: list[int]) -> bytes:
         recorder = Recorder(transaction, ANY)
         layer = ingest(chunks, transaction, on_file=recorder.file, on_skeleton=recorder.rest)
         assert layer is not None
-        recorder.finish(layer.tree)
+        recorder.finish(layer)
         transaction.publish()
     return (Path(repo.path) / path_of(ANY)).read_bytes()
 
