@@ -122,11 +122,6 @@ NAMES_MAX = 64 * MIB
 ZSTD_WINDOW_MAX = 128 * MIB
 """The zstd command's default limit without --long; memory for one decoder."""
 
-SKELETON_LITERAL = 64 * KIB
-"""Bytes of one piece of a skeleton: held in memory. Most have a header and padding, 1 KiB."""
-SKELETON_WINDOW_MAX = 8 * MIB
-"""The zstd window of a skeleton; ours have at most 1 MiB."""
-
 # -- parts of blobs --------------------------------------------------------------------------
 PARTIAL_LEAST = 64 * KIB
 """A blob smaller than this is fetched whole: its table of contents would be half of it."""
@@ -166,6 +161,10 @@ SMALL_FILE = 1 * MIB
 """Payloads up to this are held in memory, so that one the store has already is not written."""
 CONTENT_INDEX_MAX = 512 * MIB
 """Bytes of the content index: some twelve million pieces, the content of over a hundred images."""
+SKELETON_LITERAL = 64 * KIB
+"""Bytes of one piece of a skeleton: held in memory. Most have a header and padding, 1 KiB."""
+SKELETON_WINDOW_MAX = 8 * MIB
+"""The zstd window of a skeleton; ours have at most 1 MiB."""
 
 REREADS_MAX = 10
 """Times that a reader, who takes no lock, starts anew because refs or boot entries were moved

@@ -142,7 +142,7 @@ class TarReader:
         A sparse file's holes come as zeros, in pieces of at most 256 KiB.
         """
         if self._map is None:
-            return self._stored(self._left, telling=self._on_skeleton is not None)
+            return self._stored(self._left, self._on_skeleton)
         filled, self._map = self._map, None
         return self._expanded(filled)
 
@@ -151,14 +151,15 @@ class TarReader:
         if self._map is not None:
             return b"".join(self.payload())
         left, self._left = self._left, 0
-        telling = self._on_skeleton is not None and left
-        if telling:
-            self._tell(left)
+        telling = self._on_skeleton if left else None
+        if telling is not None:
+            telling(self._chunk[self._told : self._position], left)
+            self._told = -1
         try:
             payload = self._take(left)
         except MalformedImage as error:
             self._fail(str(error))
-        if telling:
+        if telling is not None:
             self._told = self._position
         return payload
 
@@ -297,17 +298,14 @@ class TarReader:
 
     # -- bytes -------------------------------------------------------------------------------
 
-    def _tell(self, payload: int) -> None:
-        """Tell what of the skeleton was not told yet, and that a payload follows."""
-        assert self._on_skeleton is not None
-        self._on_skeleton(self._chunk[self._told : self._position], payload)
-        self._told = -1
-
-    def _stored(self, size: int, *, telling: bool = False) -> Iterator[bytes | memoryview]:
+    def _stored(
+        self, size: int, telling: Callable[[bytes, int], None] | None = None
+    ) -> Iterator[bytes | memoryview]:
         """Yield the next `size` bytes of the current payload."""
         number = self._number
-        if telling and size:
-            self._tell(size)
+        if telling is not None and size:
+            telling(self._chunk[self._told : self._position], size)
+            self._told = -1
         while size:
             if number != self._number:
                 raise RuntimeError("payload of an entry that was passed")
@@ -366,13 +364,13 @@ class TarReader:
 
     def _more(self) -> bool:
         """Go to the next chunk; False at the end of the stream."""
-        telling = self._on_skeleton is not None and self._told >= 0
-        if telling and self._told < self._end:
-            self._on_skeleton(self._chunk[self._told :], 0)  # type: ignore[misc]
+        telling = self._on_skeleton if self._told >= 0 else None
+        if telling is not None and self._told < self._end:
+            telling(self._chunk[self._told :], 0)
             self._told = self._end
         for chunk in self._chunks:
             if chunk:
-                if telling:
+                if telling is not None:
                     self._told = 0
                 if self._on_bytes is not None:
                     self._on_bytes(chunk)

@@ -153,7 +153,7 @@ class LayerImporter:
                 return wanted.commit, transaction.publish(), count.bytes
             # The stream has ended and raised nothing: all of it is what it should be.
             if record is not None:
-                record.finish(imported.tree)
+                record.finish(imported)
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
             stats = transaction.publish()

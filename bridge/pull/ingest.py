@@ -160,8 +160,10 @@ class _Builder:
     def _replace(self, parent: Tree, path: str, name: str) -> None:
         """Void what was known of the ways through something that is going to be replaced."""
         if name in parent.dirs:
+            self.layer.replaced = True
             self._forget_below(path, parent.dirs[name])
         elif name in parent.files:
+            self.layer.replaced = True
             self._parents.clear()  # it may be a link that some of them lead through
 
     def _put_directory(self, parent: Tree, path: str, name: str, entry: Entry) -> None:

@@ -45,6 +45,8 @@ class Layer:
     links: dict[str, str] = field(default_factory=dict)
     """Hard links whose target is not in this layer, and that target."""
     dropped: list[Dropped] = field(default_factory=list)
+    replaced: bool = False
+    """Something took the place of a file that came before it: its object may be in no tree."""
 
     def store(self, transaction: Transaction, diff_id: Digest) -> str:
         """Write the layer's commit, which is the same for the same layer anywhere."""

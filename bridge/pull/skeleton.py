@@ -23,7 +23,7 @@ from bridge.ostree.content import READ_FLAGS
 from bridge.ostree.repository import EXTENSION, Repository
 from bridge.ostree.staging import Beside
 from bridge.ostree.transaction import Transaction
-from bridge.ostree.tree import Tree
+from bridge.pull.layer import Layer
 
 DIRECTORY = f"{EXTENSION}/skeletons"
 
@@ -61,70 +61,66 @@ class Recorder:
         self._transaction = transaction
         self._path = path_of(diff_id)
         self._writer = _Writer(transaction.write_beside(self._path))
-        self._size = 0
-        self._checksums: set[bytes] = set()
+        self.rest = self._writer.rest
+        self.file = self._writer.file
 
-    def rest(self, data: bytes, payload: int) -> None:
-        """Take bytes that are no file's content, and how many of that follow."""
-        self._size = payload
-        self._writer.literal(data)
-
-    def file(self, _offset: int, checksum: str) -> None:
-        """Take that the content that was announced is that of the object `checksum`."""
-        raw = bytes.fromhex(checksum)
-        self._checksums.add(raw)
-        self._writer.payload(self._size, raw)
-
-    def finish(self, tree: Tree) -> None:
-        """Take that the stream has ended, and is what it should be; `tree` is the layer's.
+    def finish(self, layer: Layer) -> None:
+        """Take that the stream has ended, and is what it should be; `layer` was made of it.
 
         A file that something else in the same layer took the place of is in no tree. Its object
         is not going to stay, so what it held is written into the skeleton itself.
         """
         first = self._writer
         first.end()
-        kept = {bytes.fromhex(each) for _, at in tree.walk("") for each in at.files.values()}
-        if self._checksums <= kept:
+        if not layer.replaced:
             return
+        kept = {checksum for _, at in layer.tree.walk("") for checksum in at.files.values()}
         again = _Writer(self._transaction.write_beside(self._path))
-        with first.file.reader() as file:
-            for part in parts(file):
+        with first.target.reader() as written:
+            for part in parts(written):
                 if isinstance(part, bytes):
-                    again.literal(part)
-                elif (raw := bytes.fromhex(part.checksum)) in kept:
-                    again.payload(part.size, raw)
+                    again.rest(part, 0)
+                elif part.checksum in kept:
+                    again.rest(b"", part.size)
+                    again.file(0, part.checksum)
                 else:
                     for chunk in self._transaction.read_payload(part.checksum):
-                        again.literal(chunk)
+                        again.rest(chunk, 0)
         again.end()
 
 
 class _Writer:
-    def __init__(self, file: Beside) -> None:
+    def __init__(self, target: Beside) -> None:
         import zstandard
 
-        self.file = file
+        self.target = target
         self._zstd: Any = zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compressobj()
         self._literal = bytearray()
         self._out = bytearray(_MAGIC)
+        self._size = 0
         self._total = 0
 
-    def literal(self, data: bytes) -> None:
-        self._literal += data
-        while len(self._literal) >= limits.SKELETON_LITERAL:
-            self._record(self._literal[: limits.SKELETON_LITERAL], 0, b"")
-            del self._literal[: limits.SKELETON_LITERAL]
+    def rest(self, data: bytes, payload: int) -> None:
+        """Take bytes that are no file's content, and how many of that follow."""
+        literal = self._literal
+        literal += data
+        self._size = payload
+        while len(literal) >= limits.SKELETON_LITERAL:
+            self._record(literal[: limits.SKELETON_LITERAL], 0, b"")
+            del literal[: limits.SKELETON_LITERAL]
 
-    def payload(self, size: int, checksum: bytes) -> None:
-        self._record(self._literal, size, checksum)
+    def file(self, _offset: int, checksum: str) -> None:
+        """Take that the content that was announced is that of the object `checksum`."""
+        self._record(self._literal, self._size, bytes.fromhex(checksum))
         self._literal.clear()
 
     def end(self) -> None:
+        """Take that there is no more."""
         if self._literal:
             self._record(self._literal, 0, b"")
         self._out += _HEAD.pack(0, 0) + _TOTAL.pack(self._total)
         self._flush()
-        self.file.write(self._zstd.flush())
+        self.target.write(self._zstd.flush())
 
     def _record(self, literal: bytearray, size: int, checksum: bytes) -> None:
         out = self._out
@@ -137,7 +133,7 @@ class _Writer:
 
     def _flush(self) -> None:
         if packed := self._zstd.compress(self._out):
-            self.file.write(packed)
+            self.target.write(packed)
         self._out.clear()
 
 
@@ -201,7 +197,7 @@ def _records(reader: io.BufferedReader) -> Iterator[bytes | Payload]:
         total += literal + size
         if not literal and not size:
             break
-    if _take(reader, _TOTAL.size) != _TOTAL.pack(total) or reader.read(1):
+    if _TOTAL.unpack(_take(reader, _TOTAL.size)) != (total,) or reader.read(1):
         raise DamagedRepository("its parts do not add up")
 
 

@@ -36,6 +36,7 @@ _TAKEN = frozenset({200, 201, 202, 204})
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})")
 _LOST = frozenset({404, 410})
 """The registry does not know an upload any more: it is begun anew."""
+_WORTH_ANOTHER_TRY = STATUSES | _LOST | {416}
 
 
 @dataclass(slots=True)
@@ -181,6 +182,8 @@ class Pusher:
 
     def failure(self, what: str, reply: Response) -> BridgeError:
         """Return the error for an answer that is no success."""
+        if reply.status == 400 and "DIGEST_INVALID" in describe(reply):
+            return VerificationFailed(f"{what}: what the registry has got has another digest")
         if reply.status == 413:
             return NetworkError(
                 f"{what}: {self._at.host} answered {describe(reply)}: it, or a proxy before it, "
@@ -214,28 +217,34 @@ class _Sending:
         pusher = self._pusher
         backoff = pusher.transport.backoff()
         kept = 0
+        resumed = False
         while True:
+            wrong = False
+            error: BridgeError
             try:
                 reply = self._send(upload)
                 if reply is None:
                     return
-                error: BridgeError = pusher.failure(self._what, reply)
-                if reply.status not in STATUSES | _LOST | {416}:
+                error = pusher.failure(self._what, reply)
+                # An upload that went on may have been put together wrongly.
+                wrong = isinstance(error, VerificationFailed)
+                if not (resumed if wrong else reply.status in _WORTH_ANOTHER_TRY):
                     raise error
-            except NetworkError as broken:
-                if not isinstance(broken, Interrupted):
-                    raise
-                error = broken
+            except Interrupted as broken:
+                error = NetworkError(f"{self._what} of {self._size} bytes: {broken}")
             # Was only the answer lost? If not, go on where the registry is.
             if pusher.has_blob(self._digest, self._size):
                 return
-            upload = self._found_again(upload) or pusher.begin(self._digest)
+            found = None if wrong else self._found_again(upload)
+            resumed = found is not None
+            upload = found or pusher.begin(self._digest)
             self._tell(upload.offset - self._reported)
             if upload.offset - kept >= limits.RESUME_PROGRESS:
                 backoff = pusher.transport.backoff()
             kept = upload.offset
             if not pusher.transport.wait(backoff, pusher.meter):
-                raise type(error)(f"{error} ({backoff.tries} tries)")
+                tries = f" ({backoff.tries} tries)" if backoff.tries > 1 else ""
+                raise type(error)(f"{error}{tries}")
 
     def _send(self, upload: _Upload) -> Response | None:
         """Send what is left; return the answer that is not what it should be, None at the end."""
@@ -254,8 +263,6 @@ class _Sending:
         url = f"{upload.url}{joint}digest={quote(self._digest, safe='')}"
         rest = FileBody(self._fd, upload.offset, self._size, self._tell)
         reply = self._pusher.send("PUT", url, {}, rest, once=True)
-        if reply.status == 400 and "DIGEST_INVALID" in describe(reply):
-            raise VerificationFailed(f"{self._what}: what the registry has got has another digest")
         if reply.status not in _TAKEN:
             return reply
         _check_digest(self._what, self._digest, reply)

@@ -38,6 +38,8 @@ class CountingProxy:
         self._lock = threading.Lock()
         self._log: list[Exchange] = []
         self._faults: list[tuple[str, Fault, bool]] = []
+        self.cut_uploads: list[int] = []
+        """After so many bytes of a body each of the next PATCHes and PUTs of blobs breaks off."""
 
     @property
     def host(self) -> str:
@@ -94,6 +96,13 @@ class CountingProxy:
                     return fault
         return lambda exchange, answer: answer
 
+    def upload_ends(self, exchange: Exchange) -> int | None:
+        """After how many bytes of its body the request breaks off, None for not at all."""
+        if exchange.method not in ("PATCH", "PUT") or "/blobs/" not in exchange.path:
+            return None
+        with self._lock:
+            return self.cut_uploads.pop(0) if self.cut_uploads else None
+
     def fetched(self, digest: str) -> int:
         """How many times the blob `digest` was asked for."""
         return sum(each.method == "GET" for each in self.asked(digest))
@@ -133,6 +142,10 @@ def run_proxy(upstream_port: int, tls: Identity | None = None) -> Iterator[Count
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Cut(Exception):
+    """A request that a test has break off."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -185,7 +198,11 @@ class _Handler(BaseHTTPRequestHandler):
         exchange = Exchange(self.command, self.path, headers, time.monotonic())
         self.server.proxy.add(exchange)
         try:
-            answer = self._ask()
+            answer = self._ask(self.server.proxy.upload_ends(exchange))
+        except _Cut:
+            self._drop_upstream()
+            self.close_connection = True
+            return
         except (OSError, http.client.HTTPException):
             self._drop_upstream()
             self.close_connection = True
@@ -198,8 +215,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     # -- the registry's side ---------------------------------------------------------------
 
-    def _ask(self) -> Answer:
-        """Sends the client's request on; the answer, whose body comes as it is taken."""
+    def _ask(self, cut: int | None) -> Answer:
+        """Sends the client's request on; the answer, whose body comes as it is taken.
+
+        After `cut` bytes of the request's body both sides see the connection end.
+        """
         if self._upstream is None:
             port = self.server.proxy.upstream_port
             self._upstream = http.client.HTTPConnection(LOOPBACK, port, timeout=300)
@@ -220,7 +240,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif length:
             remaining = int(length)
             while remaining:
-                block = self.rfile.read(min(_BLOCK, remaining))
+                done = int(length) - remaining
+                if cut is not None and done >= cut:
+                    raise _Cut
+                wanted = min(_BLOCK, remaining, _BLOCK if cut is None else cut - done)
+                block = self.rfile.read(wanted)
                 if not block:
                     raise ConnectionResetError("the client's request ends early")
                 upstream.send(block)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import stat
+import struct
 import tempfile
 import weakref
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import zstandard
 
 from bridge.errors import DamagedRepository, MalformedImage, UsageError
 from bridge.oci.digest import Digest
@@ -15,6 +19,7 @@ from bridge.ostree import config, objects, refs, variant
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta
 from bridge.ostree.repository import Repository
 from bridge.ostree.variant import Variant
+from bridge.pull import skeleton
 from bridge.pull.refnames import escape, unescape
 
 from . import glib
@@ -181,6 +186,39 @@ def _digest_is_the_text(data: bytes, found: Digest) -> None:
     assert len(bytes.fromhex(found.hex)) in (32, 64)
 
 
+# -- skeletons: as they are before they are compressed, which alone would hide what is in them --
+
+_SKELETON_END = struct.pack("<IQ", 0, 0)
+
+
+def _skeleton(data: bytes) -> list[bytes | skeleton.Payload]:
+    packed = zstandard.ZstdCompressor(1, write_checksum=True).compress(data)
+    return list(skeleton.parts(io.BytesIO(packed)))
+
+
+def _skeleton_is_the_records(data: bytes, found: list[bytes | skeleton.Payload]) -> None:
+    total = sum(len(part) if isinstance(part, bytes) else part.size for part in found)
+    assert data.endswith(_SKELETON_END + struct.pack("<Q", total))
+    stands = [bytes.fromhex(part[0]) if isinstance(part, tuple) else part for part in found]
+    heads = len(data) - 20 - 20 - sum(map(len, stands))
+    assert heads % 12 == 0 and all(part in data for part in stands)
+
+
+_SKELETONS = (
+    b"bootc-py skeleton 1\n" + _SKELETON_END + bytes(8),
+    b"bootc-py skeleton 1\n"
+    + struct.pack("<IQ", 3, 5)
+    + b"abc"
+    + bytes(range(32))
+    + struct.pack("<IQ", 0, 2**40)
+    + bytes(32)
+    + struct.pack("<IQ", 600, 0)
+    + bytes(600)
+    + _SKELETON_END
+    + struct.pack("<Q", 608 + 2**40),
+)
+
+
 TYPES = (b"a{sv}", b"(yt)", b"av", b"as", b"v\0", b"\0u", b"\0(ss)", b"()", b"\x01\0b", b"\x02\0b")
 OFFSETS = tuple(number.to_bytes(width, "little") for number in (0, 1, 33, 255) for width in (1, 2))
 
@@ -279,6 +317,14 @@ TARGETS = [
         (UsageError,),
         _escaped_again,
         (b"_2F_", b"_D800_", b"_0_", b"__", b"_", b"_110000_", b"_41_", b"_0041_", b"/"),
+    ),
+    Target(
+        "skeleton",
+        lambda: _SKELETONS,
+        _skeleton,
+        (DamagedRepository,),
+        _skeleton_is_the_records,
+        (_SKELETON_END, struct.pack("<IQ", 1, 0), struct.pack("<IQ", 65537, 0), b"\xff" * 8),
     ),
     Target(
         "digest",

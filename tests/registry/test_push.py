@@ -260,6 +260,20 @@ def test_an_upload_that_was_forgotten_is_begun_anew(
     assert (uploads.begun, sum(told), bytes(uploads.got)) == (2, len(LARGE), LARGE)
 
 
+def test_an_upload_that_went_on_wrongly_is_begun_anew(
+    server: Server, pusher: Callable[..., Pusher]
+) -> None:
+    uploads = Uploads(server, LARGE)
+
+    def garbles(seen: Seen) -> Answer:
+        uploads.got += b"?" * 1000
+        return Answer(202, b"", {"Content-Length": "5"}, sent=0)
+
+    uploads.faults = [garbles]
+    assert send(pusher(), LARGE) is Outcome.PUSHED
+    assert (uploads.begun, bytes(uploads.got)) == (2, LARGE)
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408, 416])
 def test_answers_that_are_tried_again(
     server: Server, pusher: Callable[..., Pusher], status: int
