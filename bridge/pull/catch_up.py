@@ -1,24 +1,30 @@
 """Catching up: what the store has and the content index lacks is read, hashed and added.
 
 That is what was imported from layers without an index of their own, and what other programs
-wrote. Whole payloads are hashed, and of larger ones the pieces that writers of zstd:chunked layers
-would cut them into, so that a later version of the file shares most of them.
+wrote. Whole payloads are hashed, and the pieces into which `cut` would part them: where that cuts
+as the writers of layers do, a later version of a file shares most of its pieces.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from bridge.errors import DamagedRepository
 from bridge.limits import BLOB_BUFFER
 from bridge.ostree.objects import ObjectType
 from bridge.ostree.repository import Repository
 from bridge.pull.content_index import ContentIndex, Place
+from bridge.pull.spans import Span, SpanHasher
+
+Cut = Callable[[Iterable[bytes]], Iterable[tuple[int, bool]]]
+"""Takes a payload in chunks; yields the size of each piece of it, in order, and whether all of the
+piece is zeros. The sizes add up to the payload's."""
 
 _TOGETHER = 512
 """Objects of one batch: as many are done again when a run is cut off, for each thread."""
@@ -33,7 +39,10 @@ class _Batch:
 
 
 def catch_up(
-    repo: Repository, index: ContentIndex, on_done: Callable[[int, int], None] | None = None
+    repo: Repository,
+    index: ContentIndex,
+    on_done: Callable[[int, int], None] | None = None,
+    cut: Cut | None = None,
 ) -> int:
     """Index every content object of `repo` that `index` lacks, and return how many those were.
 
@@ -56,7 +65,7 @@ def catch_up(
             while True:
                 # No more of them at once than it takes: their results are held until added.
                 for each in islice(batches, 2 * threads - len(waiting)):
-                    waiting.append(pool.submit(_read, repo, each))
+                    waiting.append(pool.submit(_read, repo, each, cut))
                 if not waiting:
                     return len(todo) - left
                 batch = waiting.pop(0).result()
@@ -70,11 +79,11 @@ def catch_up(
             raise
 
 
-def _read(repo: Repository, checksums: list[str]) -> _Batch:
+def _read(repo: Repository, checksums: list[str], cut: Cut | None) -> _Batch:
     batch = _Batch()
     for checksum in checksums:
         try:
-            rows = list(_pieces(repo, checksum))
+            rows = _rows(repo, checksum, cut)
         except (DamagedRepository, OSError):
             batch.damaged += 1
         else:
@@ -84,16 +93,45 @@ def _read(repo: Repository, checksums: list[str]) -> _Batch:
     return batch
 
 
-def _pieces(repo: Repository, checksum: str) -> Iterator[tuple[bytes, Place]]:
-    """Yield the pieces of an object; none of a link or an empty file."""
+def _rows(repo: Repository, checksum: str, cut: Cut | None) -> list[tuple[bytes, Place]]:
+    """Return an object's payload and its pieces; of a link or an empty file nothing."""
     _meta, payload = repo.open_file(checksum)
     if payload is None:
-        return
+        return []
+    with payload:
+        first = payload.read(BLOB_BUFFER)
+        if not first:
+            return []
+        chunks: Iterable[bytes] = chain([first], iter(lambda: payload.read(BLOB_BUFFER), b""))
+        if cut is None:
+            return _digests(checksum, chunks, [])
+        if len(first) < BLOB_BUFFER:  # that is all of it, as of most files
+            return _digests(checksum, [first], _spans(cut([first])))
+        # It is read twice: where a piece ends may be known only when the next one has begun.
+        spans = _spans(cut(chunks))
+    return _digests(checksum, repo.stream_payload(checksum, 0, sys.maxsize), spans)
+
+
+def _spans(pieces: Iterable[tuple[int, bool]]) -> list[Span]:
+    """Return where the pieces are, but for zeros, which nobody fetches; none where it is one."""
+    spans: list[Span] = []
+    offset = 0
+    for size, zeros in pieces:
+        if not zeros:
+            spans.append((offset, size))
+        offset += size
+    return [] if spans == [(0, offset)] else spans
+
+
+def _digests(
+    checksum: str, chunks: Iterable[bytes], spans: list[Span]
+) -> list[tuple[bytes, Place]]:
     whole = hashlib.sha256()
     size = 0
-    with payload:
-        while chunk := payload.read(BLOB_BUFFER):
-            whole.update(chunk)
-            size += len(chunk)
-    if size:
-        yield whole.digest(), Place(checksum, 0, size)
+    hasher = SpanHasher(spans)
+    for chunk in hasher.through(chunks):
+        whole.update(chunk)
+        size += len(chunk)
+    rows = [(whole.digest(), Place(checksum, 0, size))]
+    rows += [(digest, Place(checksum, *span)) for span, digest in hasher.digests.items()]
+    return rows

@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -169,6 +169,30 @@ def test_catching_up_finds_every_payload(repo: Repository) -> None:
         told: list[tuple[int, int]] = []
         assert catch_up(repo, index, lambda *each: told.append(each)) == 0
         assert told == []
+
+
+def test_catching_up_finds_the_pieces_of_each_payload(repo: Repository) -> None:
+    small, large = stored(repo)
+
+    def cut(chunks: Iterable[bytes]) -> list[tuple[int, bool]]:
+        data = b"".join(chunks)
+        parts = [data[at : at + 100_000] for at in range(0, len(data), 100_000)]
+        return [(len(part), not any(part)) for part in parts]
+
+    with lock.writing(repo), ContentIndex.open(repo) as index:
+        assert catch_up(repo, index, cut=cut) == 4
+        pieces = {
+            sha256(LARGE[at : at + 100_000]): Place(large, at, min(100_000, len(LARGE) - at))
+            for at in range(0, len(LARGE), 100_000)
+        }
+        assert len(pieces) == 24
+        del pieces[sha256(bytes(100_000))]
+        wholes = {
+            sha256(SMALL): Place(small, 0, len(SMALL)),
+            sha256(LARGE): Place(large, 0, len(LARGE)),
+        }
+        assert index.find([*pieces, *wholes, sha256(bytes(100_000))]) == pieces | wholes
+        assert index.size().pieces == len(pieces) + 2
 
 
 def test_catching_up_goes_on_where_it_was_cut_off(repo: Repository) -> None:
