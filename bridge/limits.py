@@ -125,13 +125,13 @@ ZSTD_WINDOW_MAX = 128 * MIB
 # -- parts of blobs --------------------------------------------------------------------------
 PARTIAL_LEAST = 64 * KIB
 """A blob smaller than this is fetched whole: its table of contents would be half of it."""
-PARTIAL_SHARE_MAX = 0.85
+PARTIAL_PERCENT_MAX = 85
 """Of a blob; where more of it is missing, one plain request for all is as good and simpler."""
 RANGE_GAP_LEAST = 4 * KIB
 """A gap up to this is fetched along: a request and its answer's headers cost about as much."""
 RANGE_GAP_MOST = 256 * KIB
 """A larger gap is not fetched along for the time that it may save."""
-RANGE_GAPS_SHARE = 0.04
+RANGE_GAPS_PERCENT = 4
 """Of the bytes that are missing: what gaps may add to them to save round trips."""
 RANGES_MOST = 188
 """Ranges in which the layers of an image are fetched: more gaps are closed to keep to it. With what

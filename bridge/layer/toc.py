@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import codecs
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer.blob_index import Piece
+from bridge.layer.json_stream import Scanner
 from bridge.layer.tar import Entry, EntryType
 
 _TYPES = {
@@ -38,7 +37,6 @@ _DEVICES = frozenset({EntryType.CHAR, EntryType.BLOCK})
 _MODE = 0o7777
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MOST = 1 << 62
-_SPACE = re.compile(r"[ \t\n\r]*")
 
 _Facts = tuple[EntryType, int, int, int, int, int, str, tuple[int, int], Any]
 """Type, mode, owner, group, size, time, link's target, device, xattrs."""
@@ -69,7 +67,7 @@ def parse_toc(chunks: Iterable[bytes], end: int) -> Toc:
     Raises `MalformedImage` for what is no such document, names an entry twice, or gives pieces
     that do not make their file, or that lie outside of the blob or over one another.
     """
-    scanner = _Scanner(chunks)
+    scanner = Scanner(chunks)
     builder = _Builder(end)
     version: object = None
     digest: object = None
@@ -283,119 +281,3 @@ def _xattrs(value: object) -> tuple[tuple[bytes, bytes], ...]:
         )
     except (TypeError, ValueError, binascii.Error):
         raise MalformedImage("its table of contents has an xattr that is no base64") from None
-
-
-class _Scanner:
-    """Reads one JSON object from chunks, and a list in it value by value."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._text = ""
-        self._at = 0
-        self._ended = False
-        self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
-        self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-        self._scan = self._decoder.raw_decode
-
-    def members(self) -> Iterator[str]:
-        """Yield the names of the object's members; each value is to be taken before the next."""
-        self._expect("{")
-        if self._skip() == "}":
-            self._at += 1
-            return
-        while True:
-            key = self.value()
-            if not isinstance(key, str):
-                self._fail()
-            self._expect(":")
-            yield key
-            if self._skip() == "}":
-                self._at += 1
-                return
-            self._expect(",")
-
-    def elements(self) -> Iterator[Any]:
-        """Yield the elements of the list that comes next."""
-        self._expect("[")
-        if self._skip() == "]":
-            self._at += 1
-            return
-        while True:
-            yield from self._several()
-            yield self.value()
-            if self._skip() == "]":
-                self._at += 1
-                return
-            self._expect(",")
-
-    def _several(self) -> Iterator[Any]:
-        """Yield as many elements as can be seen to end in the text at hand, all but the last.
-
-        `},{"` has a quotation mark that within a string would have a backslash before it, so it is
-        between two objects: of this list, or of one in it, which is no JSON when cut off there.
-        """
-        cut = self._text.rfind('},{"', self._at)
-        if cut < 0:
-            return
-        try:
-            values = self._decoder.decode(f"[{self._text[self._at : cut + 1]}]")
-        except (ValueError, RecursionError):
-            return  # one by one it will be seen what is wrong
-        self._at = cut + 2
-        yield from values
-
-    def value(self) -> Any:
-        """Return the value that comes next."""
-        self._skip()
-        while True:
-            try:
-                value, end = self._scan(self._text, self._at)
-            except (ValueError, RecursionError) as error:
-                # It may be cut off here, and go on in the next chunk.
-                if len(self._text) - self._at > limits.TOC_VALUE_MAX or not self._more():
-                    raise MalformedImage(f"its table of contents is no JSON: {error}") from None
-                continue
-            if end < len(self._text) or not self._more():  # a number may go on
-                self._at = end
-                return value
-
-    def finish(self) -> None:
-        """Raise `MalformedImage` unless all is read."""
-        if self._skip():
-            self._fail()
-
-    def _skip(self) -> str:
-        """Pass over white space; return the character that comes next, empty at the end."""
-        while True:
-            space = _SPACE.match(self._text, self._at)
-            assert space is not None
-            self._at = space.end()
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
-                return ""
-
-    def _expect(self, character: str) -> None:
-        if self._skip() != character:
-            self._fail()
-        self._at += 1
-
-    def _more(self) -> bool:
-        if self._ended:
-            return False
-        chunk = next(self._chunks, None)
-        self._ended = chunk is None
-        try:
-            text = self._decode(chunk or b"", self._ended)
-        except UnicodeDecodeError:
-            raise MalformedImage("its table of contents is not in UTF-8") from None
-        self._text = self._text[self._at :] + text
-        self._at = 0
-        return bool(text) or self._more()
-
-    def _fail(self) -> NoReturn:
-        raise MalformedImage("its table of contents is not a JSON object of the form it must have")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

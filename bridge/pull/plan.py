@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from bridge.errors import MalformedImage
 from bridge.layer.blob_index import BlobIndex
-from bridge.limits import PARTIAL_SHARE_MAX
+from bridge.limits import PARTIAL_PERCENT_MAX
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, layer_compression
 from bridge.ostree import refs
@@ -136,11 +136,13 @@ def in_parts(
     for (at, lacking), wanted in zip(found.items(), ranges, strict=True):
         each, inside = plans[at], able[at]
         parts = partial_plan(lacking, places, wanted)
-        share = (parts.fetch_bytes + len(inside.tail)) / each.layer.size
+        share = (parts.fetch_bytes + len(inside.tail)) * 100 // each.layer.size
         files = len(inside.index.files)
         here = f"{files - lacking.files} of {files} files are here"
-        if share > PARTIAL_SHARE_MAX:
-            chosen[at] = each.whole(f"{here}: in parts it would be {share:.0%} of the blob")
+        if not places:
+            here = "nothing of it is here"
+        if share > PARTIAL_PERCENT_MAX:
+            chosen[at] = each.whole(f"{here}: in parts it would be {share} % of the blob")
         else:
             chosen[at] = replace(each, mode=Mode.PARTIAL, parts=parts, reason=here)
     return chosen

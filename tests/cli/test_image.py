@@ -95,7 +95,7 @@ def test_the_report_for_people(run: Any, tmp_path: Path) -> None:
         "image", "digest", "commit", "received", "layers", "store", "seconds", "left out",
         "  'dev/null'", "  'run/x'",
     ]  # fmt: skip
-    assert "layers:      2: 0 here already (0 B not moved), 2 pulled" in lines
+    assert "layers:      2: 0 here already, 0 in parts, 2 whole" in lines
     assert "2 files: 2 new (9 B), 0 shared" in done.out
     assert "left out:    2 entries (2 in a directory that is mounted over)" in lines
     verbose = run("image", "pull", source, "--repo", tmp_path / "repo", "--verbose").out

@@ -124,7 +124,7 @@ def test_only_layers_whose_inside_is_known_are_had_in_parts() -> None:
 def test_what_would_save_little_is_fetched_whole(size: int) -> None:
     found = in_parts(plans(size), {}, Link())[2]
     # The tail and a joined range from 10 to 100.
-    little = 190 / size > limits.PARTIAL_SHARE_MAX
+    little = 190 * 100 / size > limits.PARTIAL_PERCENT_MAX
     assert found.mode is (Mode.WHOLE if little else Mode.PARTIAL)
     assert found.inside is not None
-    assert ("100% of the blob" in found.reason) == little
+    assert ("100 % of the blob" in found.reason) == little

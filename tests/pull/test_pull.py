@@ -312,6 +312,7 @@ REPORT: dict[str, Any] = {
         "receivedBytes": int,
         "requests": int,
         "retries": int,
+        "plannedBytes": int,
         "avoided": {"layerBytes": int, "fileBytes": int, "chunkBytes": int, "deltaBytes": int},
     },
     "layers": [
@@ -324,6 +325,8 @@ REPORT: dict[str, Any] = {
             "receivedBytes": int,
             "requests": int,
             "unpackedBytes": int,
+            "reason": str,
+            "planned": {"mode": str, "bytes": int, "requests": int, "reason": str},
         }
     ],
     "space": {"neededBytes": int, "availableBytes": int, "estimated": bool},
@@ -606,7 +609,11 @@ class TwoCopies:
         return getattr(self.layout, name)
 
     def blob(
-        self, descriptor: Descriptor, meter: Meter, ahead: int | None = None
+        self,
+        descriptor: Descriptor,
+        meter: Meter,
+        ahead: int | None = None,
+        tail: bytes | None = None,
     ) -> Iterator[bytes]:
         if descriptor.digest in self.distrusted:
             return self.layout.blob(descriptor, meter)
