@@ -26,12 +26,13 @@ from bridge.ostree.transaction import Stats, Transaction
 from bridge.pull import skeleton
 from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.content_rows import ContentRows
-from bridge.pull.ingest import ingest
+from bridge.pull.ingest import OnFile, ingest
 from bridge.pull.plan import LayerPlan
 from bridge.pull.progress import Progress
 from bridge.pull.rebuild import Rebuild
 from bridge.pull.refnames import layer_ref
 from bridge.pull.report import LayerReport
+from bridge.pull.sharing import sharing
 from bridge.pull.source import Source
 from bridge.pull.streams import ReadAhead, tar_stream, verified
 from bridge.registry.meter import Meter
@@ -136,6 +137,7 @@ class LayerImporter:
             allowance = stack.enter_context(self._allowance.layer())
             transaction = stack.enter_context(Transaction(self._repo))
             rows = ContentRows(wanted, self._contents)
+            share = self._sharing(wanted, transaction)
             record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
             stream = self._tar_stream(wanted, meter, allowance, stack)
             chunks = stack.enter_context(ReadAhead(rows.through(stream)))
@@ -144,7 +146,7 @@ class LayerImporter:
                 transaction,
                 allowance,
                 (lambda: transaction.holds(only)) if only else None,
-                on_file=_both(rows.on_file, None if record is None else record.file),
+                on_file=_both(_both(rows.on_file, share), None if record is None else record.file),
                 on_skeleton=None if record is None else record.rest,
                 on_entry=self._check(wanted),
             )
@@ -192,6 +194,12 @@ class LayerImporter:
         if wanted.parts is None or wanted.inside is None:
             return None
         return wanted.inside.index.check()
+
+    def _sharing(self, wanted: LayerPlan, transaction: Transaction) -> OnFile | None:
+        """Return what has new objects share the blocks of those that their content is from."""
+        if wanted.parts is None or wanted.inside is None or not self._repo.shares:
+            return None
+        return sharing(wanted.inside.index, wanted.parts.places, transaction.share)
 
     def _wrong(self, place: Place) -> None:
         self._progress.message(
