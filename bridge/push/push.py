@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from bridge import limits
 from bridge.errors import BridgeError, DamagedRepository, MalformedImage, NetworkError
+from bridge.layer import zstd_chunked
 from bridge.oci.digest import Digest
 from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST
 from bridge.oci.reference import ImageReference
@@ -35,8 +36,8 @@ from bridge.registry.options import NetworkOptions
 DEFAULT = Compression.ZSTD
 
 _OF_COMPRESSION = (
-    "io.github.containers.zstd-chunked.",
-    "io.containers.zstd-chunked.",
+    zstd_chunked.PREFIX,
+    zstd_chunked.OLD_PREFIX,
     "containerd.io/snapshot/stargz/",
     "io.containers.estargz.",
 )
