@@ -1,4 +1,7 @@
-"""Packing a layer's tar stream into a blob: the same bytes each time, on any machine."""
+"""Packing a layer's tar stream into a blob: the same bytes each time, on any machine.
+
+(As long as it has the same release of zlib or libzstd.)
+"""
 
 from __future__ import annotations
 

@@ -43,16 +43,16 @@ def _stream(
 
 
 def _content(repo: Repository, checksum: str, size: int) -> Iterator[bytes]:
-    _meta, file = repo.open_file(checksum)
-    left = size
-    if file is not None:
-        with file:
-            # One byte more than there may be: a longer file is no better than a shorter one.
-            while chunk := file.read(min(left + 1, limits.BLOB_BUFFER)):
-                left -= len(chunk)
-                if left < 0:
-                    break
-                yield chunk
+    # One byte more than there may be: a longer file is no better than a shorter one.
+    if size < limits.BLOB_BUFFER:
+        data = repo.read_payload(checksum, 0, size + 1)
+        left = size - len(data)
+        yield data
+    else:
+        left = size
+        for chunk in repo.stream_payload(checksum, 0, size + 1):
+            left -= len(chunk)
+            yield chunk
     if left:
         raise DamagedRepository(f"file {checksum} in {repo.path} does not have {size} bytes")
 

@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 from bridge import limits
-from bridge.errors import BridgeError, DamagedRepository, MalformedImage
+from bridge.errors import BridgeError, DamagedRepository, MalformedImage, NetworkError
+from bridge.layer import zstd_chunked
 from bridge.oci.digest import Digest
 from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST
 from bridge.oci.reference import ImageReference
@@ -35,8 +36,8 @@ from bridge.registry.options import NetworkOptions
 DEFAULT = Compression.ZSTD
 
 _OF_COMPRESSION = (
-    "io.github.containers.zstd-chunked.",
-    "io.containers.zstd-chunked.",
+    zstd_chunked.PREFIX,
+    zstd_chunked.OLD_PREFIX,
     "containerd.io/snapshot/stargz/",
     "io.containers.estargz.",
 )
@@ -67,10 +68,13 @@ def push(
         # Nobody prunes meanwhile; to pull is nobody kept from.
         stack.enter_context(lock.held(repo.fd, ".lock", repo.path, shared=True))
         image = images.find(repo, reference)
-        target_place = open_destination(target, network or NetworkOptions(), stack, reference)
-        one = _Push(repo, image, target_place, compression, level, progress)
-        layers = one.layers()
-        digest = one.finish(layers)
+        place = open_destination(target, network or NetworkOptions(), stack, reference)
+        one = _Push(repo, image, place, compression, level, progress)
+        try:
+            layers = one.layers()
+            digest = one.finish(layers)
+        except NetworkError as error:
+            raise NetworkError(f"{target}: {error}") from error
     return PushReport(
         reference=str(reference),
         destination=str(target),
@@ -78,8 +82,8 @@ def push(
         digest=digest,
         config=image.manifest.config.digest,
         layers=layers,
-        requests=target_place.meter.requests,
-        retries=target_place.meter.retries,
+        requests=place.meter.requests,
+        retries=place.meter.retries,
         seconds=time.monotonic() - started,
     )
 
