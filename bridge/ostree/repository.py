@@ -54,6 +54,13 @@ class Known:
             names = self._prefixes[checksum[:2]] = self._list(checksum[:2])
         return checksum in names
 
+    def everything(self) -> set[str]:
+        """Return all of them but the damaged ones, and what else is named like one."""
+        for prefix in _names("objects", self._repo.fd):
+            if len(prefix) == 2 and prefix not in self._prefixes:
+                self._prefixes[prefix] = self._list(prefix)
+        return set().union(*self._prefixes.values()) - self._repo.damaged
+
     def add(self, checksum: str) -> None:
         """Take that the object is there now."""
         if checksum not in self:
@@ -67,7 +74,7 @@ class Known:
         ending = ".filez" if self._repo.mode == "archive" else ".file"
         try:
             names = _names(f"objects/{prefix}", self._repo.fd)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return set()
         return {prefix + name[:62] for name in names if name[62:] == ending}
 

@@ -17,7 +17,7 @@ from itertools import chain, islice
 
 from bridge.errors import DamagedRepository
 from bridge.limits import BLOB_BUFFER
-from bridge.ostree.objects import ObjectType
+from bridge.ostree.objects import is_checksum
 from bridge.ostree.repository import Repository
 from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.spans import Span, SpanHasher
@@ -50,12 +50,8 @@ def catch_up(
     many in all, have been done. What cannot be read is left for the next time. A run that is cut
     off has lost but what was under way.
     """
-    seen = index.objects()
-    todo = sorted(
-        checksum
-        for checksum, kind in repo.objects()
-        if kind is ObjectType.FILE and checksum not in seen and checksum not in repo.damaged
-    )
+    missing = repo.known.everything() - index.objects()
+    todo = sorted(each for each in missing if is_checksum(each))
     batches = iter([todo[at : at + _TOGETHER] for at in range(0, len(todo), _TOGETHER)])
     threads = os.cpu_count() or 1
     done = left = 0
