@@ -24,8 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shared.add_repository(parser)
     parser.add_argument(
         "--compression",
-        choices=("gzip", "zstd", "none"),
-        default="zstd",
+        choices=("gzip", "zstd", "zstd:chunked", "none"),
+        default="zstd:chunked",
         help="of the layers (default: %(default)s)",
     )
     parser.add_argument(

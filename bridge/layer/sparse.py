@@ -6,13 +6,15 @@ another. The rest of the file reads as zeros.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer.header import BLOCK, parse_number
 from bridge.layer.pax import Records, decode_text
+
+_ZEROS = memoryview(bytes(256 * limits.KIB))
 
 Piece = tuple[int, int]
 Take = Callable[[int], bytes]
@@ -161,3 +163,11 @@ def _decimal(text: bytes) -> int:
 def _check_count(count: int) -> None:
     if count > limits.SPARSE_PIECES_MAX:
         raise MalformedImage(f"sparse file with more than {limits.SPARSE_PIECES_MAX} pieces")
+
+
+def hole(size: int) -> Iterator[memoryview]:
+    """Yield `size` zeros, in pieces of at most 256 KiB."""
+    while size > 0:
+        step = min(size, len(_ZEROS))
+        yield _ZEROS[:step]
+        size -= step

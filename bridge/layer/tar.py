@@ -26,8 +26,6 @@ from bridge.layer.header import (
     parse_header,
 )
 
-_ZEROS = memoryview(bytes(256 * limits.KIB))
-
 
 class EntryType(enum.Enum):
     """What an entry makes."""
@@ -110,13 +108,18 @@ class TarReader:
         self._position = self._end = 0  # in the chunk
         self._base = 0  # the chunk's offset in the stream
         self._globals = pax.Pax()
-        self._global = False
         self._number = 0
         self._offset = 0  # of the current entry's first header
         self._left = 0  # bytes of the current payload that are not taken yet
         self._padding = 0  # after them
         self._map: sparse.SparseMap | None = None
         self._ended = False
+        self.block = b""
+        """The current entry's own header, for who needs more of it than an `Entry` has..."""
+        self.records: pax.Records = []
+        """...and what its pax header says."""
+        self.has_globals = False
+        """Whether there was a global pax header so far."""
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield the entries; the payload of one is there until the next one is asked for."""
@@ -129,6 +132,13 @@ class TarReader:
                 self._ended = True
                 return
             yield entry
+
+    def tell_skeleton(self) -> None:
+        """Have `on_skeleton` told of all that came so far: at first, to the end of the headers of
+        the current entry."""
+        if self._on_skeleton is not None and 0 <= self._told < self._position:
+            self._on_skeleton(self._chunk[self._told : self._position], 0)
+            self._told = self._position
 
     @property
     def payload_offset(self) -> int | None:
@@ -186,8 +196,9 @@ class TarReader:
         self._offset = self._base + self._position
         extension: pax.Pax | None = None
         long_name = long_link = None
+        self.records = []
         while True:
-            block = self._block()
+            self.block = block = self._block()
             if not block or block == ZERO_BLOCK:
                 if extension is not None or long_name is not None or long_link is not None:
                     raise MalformedImage("archive ends where an extended header's entry should be")
@@ -199,12 +210,12 @@ class TarReader:
             if kind in _TYPES:
                 break
             if kind == _PAX and extension is None:
-                records = pax.parse_records(self._body(header.size))
-                extension = pax.interpret(records, self._globals)
+                self.records = pax.parse_records(self._body(header.size))
+                extension = pax.interpret(self.records, self._globals)
             elif kind == _PAX_GLOBAL and (extension, long_name, long_link) == (None,) * 3:
                 records = pax.parse_records(self._body(header.size))
                 self._globals = pax.interpret_global(records, self._globals)
-                self._global = True
+                self.has_globals = True
             elif kind == _LONG_NAME and long_name is None:
                 long_name = self._long_text("long name", header.size)
             elif kind == _LONG_LINK and long_link is None:
@@ -213,7 +224,7 @@ class TarReader:
                 raise MalformedImage(f"two extended headers of type {chr(kind)!r} for one entry")
             else:
                 raise MalformedImage(f"{header.name!r:.300} is of unknown type {chr(kind)!r}")
-        if extension is None and self._global:
+        if extension is None and self.has_globals:
             extension = self._globals
         if extension is not None:
             if long_name is not None and extension.path is not None:
@@ -326,10 +337,10 @@ class TarReader:
     def _expanded(self, filled: sparse.SparseMap) -> Iterator[bytes | memoryview]:
         position = 0
         for offset, length in filled.pieces:
-            yield from _hole(offset - position)
+            yield from sparse.hole(offset - position)
             yield from self._stored(length)
             position = offset + length
-        yield from _hole(filled.size - position)
+        yield from sparse.hole(filled.size - position)
 
     def _block(self) -> bytes:
         """Take a block; empty when the stream ends before it."""
@@ -384,10 +395,3 @@ class TarReader:
     def _fail(self, text: str) -> NoReturn:
         self._ended = True
         raise MalformedImage(f"tar entry {self._number} at offset {self._offset}: {text}") from None
-
-
-def _hole(size: int) -> Iterator[memoryview]:
-    while size > 0:
-        step = min(size, len(_ZEROS))
-        yield _ZEROS[:step]
-        size -= step

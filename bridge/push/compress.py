@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import UsageError
+from bridge.layer.zstd_chunked_writer import DEFAULT_LEVEL, write
 from bridge.oci.digest import Digest
 
 _TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -23,15 +25,21 @@ class Compression(enum.Enum):
 
     GZIP = "gzip"
     ZSTD = "zstd"
+    ZSTD_CHUNKED = "zstd:chunked"
     NONE = "none"
 
 
-_LEVELS = {Compression.GZIP: range(1, 10), Compression.ZSTD: range(1, 23)}
-_DEFAULTS = {Compression.GZIP: 6, Compression.ZSTD: 3}
-"""Those of the two programs."""
+_LEVELS = {
+    Compression.GZIP: range(1, 10),
+    Compression.ZSTD: range(1, 23),
+    Compression.ZSTD_CHUNKED: range(1, 23),
+}
+_DEFAULTS = {Compression.GZIP: 6, Compression.ZSTD: 3, Compression.ZSTD_CHUNKED: DEFAULT_LEVEL}
+"""Of the first two those of the two programs."""
 _MEDIA_TYPES = {
     Compression.GZIP: f"{_TAR}+gzip",
     Compression.ZSTD: f"{_TAR}+zstd",
+    Compression.ZSTD_CHUNKED: f"{_TAR}+zstd",
     Compression.NONE: _TAR,
 }
 
@@ -66,8 +74,13 @@ def pack(
 ) -> Packed:
     """Hand the blob that `tar` is packed to over to `out`, and return what it is.
 
-    What `tar` raises at its end comes through: then there is no blob.
+    What `tar` raises at its end comes through: then there is no blob; nor is there one where
+    zstd:chunked has no way to say what is in the layer (`NotHeld`).
     """
+    if compression is Compression.ZSTD_CHUNKED:
+        made = write(tar, out, level=level or DEFAULT_LEVEL, threads=os.cpu_count() or 1)
+        media_type = _MEDIA_TYPES[compression]
+        return Packed(media_type, Digest(made.digest), made.size, made.annotations)
     digest = hashlib.sha256()
     size = 0
     for chunk in _packed(tar, compression, level or _DEFAULTS.get(compression, 0)):

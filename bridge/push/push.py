@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from bridge import limits
 from bridge.errors import BridgeError, DamagedRepository, MalformedImage, NetworkError
 from bridge.layer import zstd_chunked
+from bridge.layer.toc_entry import NotHeld
 from bridge.oci.digest import Digest
 from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST
 from bridge.oci.reference import ImageReference
@@ -32,8 +33,9 @@ from bridge.push.destination import Destination, open_destination
 from bridge.push.export import export
 from bridge.push.report import PushedLayer, PushReport
 from bridge.registry.options import NetworkOptions
+from bridge.registry.outcome import Outcome
 
-DEFAULT = Compression.ZSTD
+DEFAULT = Compression.ZSTD_CHUNKED
 
 _OF_COMPRESSION = (
     zstd_chunked.PREFIX,
@@ -134,13 +136,22 @@ class _Push:
         return tuple(futures[diff_id].result() for diff_id in diff_ids)
 
     def _layer(self, diff_id: Digest, stream: Iterator[bytes]) -> PushedLayer:
-        with _scratch(self._repo) as (file, write):
-            blob = pack(self._watched(stream), self._compression, self._level, write)
-            outcome = self._target.put(file.fileno(), blob.digest, blob.size, self._sent)
+        try:
+            blob, outcome = self._moved(stream, self._compression, self._level)
+        except NotHeld as error:
+            self._progress.message(f"layer {diff_id[:19]} goes as plain zstd: {error}")
+            blob, outcome = self._moved(export(self._repo, diff_id), Compression.ZSTD, None)
         self._progress.message(
             f"layer {diff_id[:19]}: {outcome.value} as {blob.digest[:19]} ({blob.size} bytes)"
         )
         return PushedLayer(diff_id, blob, outcome)
+
+    def _moved(
+        self, stream: Iterator[bytes], compression: Compression, level: int | None
+    ) -> tuple[Packed, Outcome]:
+        with _scratch(self._repo) as (file, write):
+            blob = pack(self._watched(stream), compression, level, write)
+            return blob, self._target.put(file.fileno(), blob.digest, blob.size, self._sent)
 
     def finish(self, layers: tuple[PushedLayer, ...]) -> Digest:
         """Have the configuration there, and last the manifest; return that one's digest."""
