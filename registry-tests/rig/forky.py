@@ -12,12 +12,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rig.disk import ext4
 from rig.peers import require
-from tools.images import cache
+from tools.images import build, cache
 
 SUITE = "forky"
 _MIRROR = "http://deb.debian.org/debian"
@@ -28,6 +28,8 @@ _RECIPE = (
     '--aptopt=Acquire::Check-Valid-Until "false"',
     f"--include={','.join(_PACKAGES)}",
 )  # fmt: skip
+KEY = hashlib.sha256("\0".join([*_RECIPE, SUITE, _MIRROR]).encode()).hexdigest()[:12]
+"""Of the root directory in the cache: a hash of how it is made."""
 
 # What a command sees of its storage: short, for podman wants a run root of less than 50 characters.
 _INSIDE = "/mnt"
@@ -82,6 +84,10 @@ class Forky:
     work: Path
     binds: Mapping[str, Path] = field(default_factory=dict)
 
+    def bound(self, **binds: Path) -> Forky:
+        """The same, with these directories at /run/host/NAME."""
+        return replace(self, binds=binds)
+
     def run(self, *command: str) -> Output:
         """Runs a command to its end."""
         done = subprocess.run(self.command(*command), capture_output=True, text=True)
@@ -111,20 +117,16 @@ def root() -> Path:
     """The root directory with the programs, from the cache; made if it is not there."""
 
     def make(directory: Path) -> None:
-        recipe = [*_RECIPE, SUITE, str(directory / "root"), _MIRROR]
-        recipe[0] = require("mmdebstrap")
-        subprocess.run([*_NAMESPACES, "--mount-proc", *recipe], check=True)
+        require("mmdebstrap")
+        build.run(*_RECIPE, SUITE, str(directory / "root"), _MIRROR)
         for unneeded in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
             shutil.rmtree(directory / "root" / unneeded, ignore_errors=True)
 
-    key = hashlib.sha256("\0".join([*_RECIPE, SUITE, _MIRROR]).encode()).hexdigest()[:12]
-    return cache.entry(f"{SUITE}/{key}", make) / "root"
+    return cache.entry(f"{SUITE}/{KEY}", make) / "root"
 
 
 @contextmanager
-def run_forky(
-    work: Path, binds: Mapping[str, Path] | None = None, mebibytes: int = 16_384
-) -> Iterator[Forky]:
+def run_forky(work: Path, mebibytes: int = 16_384) -> Iterator[Forky]:
     """The programs with an empty container storage, on an ext4 of its own at the new directory
     `work` (sparse: what is not used takes no space).
     """
@@ -132,4 +134,4 @@ def run_forky(
         for name in ("g", "r", "t"):
             (mount / name).mkdir()
         (mount / "storage.conf").write_text(_STORAGE_CONF)
-        yield Forky(root(), mount, binds or {})
+        yield Forky(root(), mount)
