@@ -64,9 +64,7 @@ def pair(name: str) -> Pair:
         )
     key = hashlib.sha256(json.dumps([_RECIPE, _SOURCES]).encode()).hexdigest()[:12]
     place = cache.entry(f"images/{_SUITE}-{key}", _make)
-    return Pair(
-        name, {(v, form): oci.read(place / v / form) for v in VERSIONS for form in FORMATS}
-    )
+    return Pair(name, {(v, form): oci.read(place / v / form) for v in VERSIONS for form in FORMATS})
 
 
 def _make(directory: Path) -> None:
