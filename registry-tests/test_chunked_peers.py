@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,18 @@ from rig import chunked, forky, pairs, published, store, toc
 from rig import misbehaving as bad
 from rig.answer import Connection
 from rig.command import PLAIN_HTTP, pull, report
-from rig.forky import Forky
 from rig.pairs import Pair
 from rig.proxy import CountingProxy, run_proxy
 from rig.registry import Registry, run_registry
 from rig.twopkg import TwoImages
 
-from bridge import limits
 from tools.images import cache
 
 REQUESTS_MOST = 200
 LEAST_SHARE = 1.10
 PATIENCE = 60.0
+FAST = 10_000_000_000
+"""Bits per second: as good as no limit, with buffers of the usual size in the proxy."""
 # A response's head and what stands between the parts of a multipart body are not new content.
 OVERHEAD = 100_000
 
@@ -49,20 +49,17 @@ class Small:
         return layer
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    work = tmp_path_factory.mktemp("small")
-    with run_registry() as registry, forky.run_forky(work / "forky", 2048) as peer:
-        for version in (1, 2):
-            image = chunked.layout(work / str(version), chunked.small(version))
-            chunked.write(peer, image, registry, f"a/b:v{version}")
-        yield registry
-
-
 @pytest.fixture
-def small(written: Registry) -> Iterator[Small]:
-    with run_proxy(written.port) as proxy:
-        yield Small(written, proxy)
+def small(small_chunked: Registry) -> Iterator[Small]:
+    with run_proxy(small_chunked.port) as proxy:
+        yield Small(small_chunked, proxy)
+
+
+@pytest.fixture(scope="module")
+def whole(small_chunked: Registry, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The report of a whole pull of version 2."""
+    repo = tmp_path_factory.mktemp("whole") / "repo"
+    return pull(f"{small_chunked.host}/a/b:v2", repo, "--partial", "never")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +96,7 @@ def test_a_point_release_moves_no_more_than_podman(
     chunked_registry: Registry, base: Pair, scratch: Path
 ) -> None:
     before, after = (f"{base.repository}:{version}" for version in pairs.VERSIONS)
-    with run_proxy(chunked_registry.port) as proxy:
+    with run_proxy(chunked_registry.port, bits_per_second=FAST) as proxy:
         pull(f"{chunked_registry.host}/{before}", scratch / "repo")
         planned = report(
             "image", "pull", f"{proxy.host}/{after}", "--repo", scratch / "repo", PLAIN_HTTP,
@@ -110,7 +107,9 @@ def test_a_point_release_moves_no_more_than_podman(
         moved, requests = proxy.body_bytes, proxy.requests
         assert moved == ours["transfer"]["receivedBytes"]
         assert requests == ours["transfer"]["requests"] <= REQUESTS_MOST
-        assert planned["transfer"]["plannedBytes"] == ours["transfer"]["plannedBytes"]
+        # Which gaps are worth it depends on how fast the registry was found to be.
+        promised = planned["transfer"]["plannedBytes"] + planned["transfer"]["receivedBytes"]
+        assert abs(promised - moved) < 0.05 * moved
         assert modes(ours) == ["partial"]
         with forky.run_forky(scratch / "podman") as peer:
             assert peer.pull(f"{chunked_registry.host}/{before}").code == 0
@@ -128,11 +127,12 @@ def test_a_point_release_moves_no_more_than_podman(
 
 @pytest.mark.parametrize("mode", ["bare", "bare-user", "archive"])
 @pytest.mark.parametrize("depth", ["files", "chunks"])
-def test_every_kind_of_repository(small: Small, tmp_path: Path, mode: str, depth: str) -> None:
+def test_every_kind_of_repository(
+    small: Small, whole: dict[str, Any], tmp_path: Path, mode: str, depth: str
+) -> None:
     pull(small.name("v1"), tmp_path / "repo", "--mode", mode)
     small.proxy.reset()
     ours = pull(small.name("v2"), tmp_path / "repo", "--partial", depth)
-    whole = pull(small.name("v2"), tmp_path / "whole", "--partial", "never", "--mode", mode)
     assert modes(ours) == ["partial"] and same(whole, ours)
     # usr/tool and usr/disk have 2.1 MB of content, of which some pieces are new.
     avoided = ours["transfer"]["avoided"]
@@ -173,50 +173,38 @@ def test_an_image_of_another_family(
 
 # -- registries that refuse ------------------------------------------------------------------------
 
-REFUSALS: dict[str, Callable[[Small], None]] = {
-    "400": lambda small: small.proxy.spoil(
-        "/blobs/", bad.for_ranges(bad.answers(400, b"")), always=True
-    ),
-    "403": lambda small: small.proxy.spoil(
-        "/blobs/", bad.for_ranges(bad.answers(403, b"")), always=True
-    ),
-    "416": lambda small: small.proxy.spoil(
-        "/blobs/", bad.for_ranges(bad.answers(416, b"")), always=True
-    ),
-    "501": lambda small: small.proxy.spoil(
-        "/blobs/", bad.for_ranges(bad.answers(501, b"")), always=True
-    ),
-    "200, all of it": lambda small: setattr(small.proxy, "ignores", bool),
-}
-AFTER_THE_TAIL = {
-    status: bad.answers(status, b"") for status in (400, 403, 416, 501)
-}
+STATUSES = (400, 403, 416, 501)
 
 
-@pytest.mark.parametrize("name", REFUSALS)
-def test_no_ranges_at_all(small: Small, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("status", [*STATUSES, 200])
+def test_no_ranges_at_all(small: Small, whole: dict[str, Any], tmp_path: Path, status: int) -> None:
     pull(small.name("v1"), tmp_path / "repo", "--partial", "never")
     small.proxy.reset()
-    REFUSALS[name](small)
+    if status == 200:  # with all of it
+        small.proxy.ignores = bool
+    else:
+        refusal = bad.for_ranges(bad.answers(status, b""))
+        small.proxy.spoil("/blobs/", refusal, always=True)
     ours = pull(small.name("v2"), tmp_path / "repo")
     assert modes(ours) == ["whole"]
     received = ours["transfer"]["receivedBytes"]
     assert received == small.proxy.body_bytes
     layer = small.layer("v2")
     assert ours["layers"][0]["receivedBytes"] == layer["size"]  # not a byte of it twice
-    assert same(ours, pull(small.name("v2"), tmp_path / "whole", "--partial", "never"))
+    assert same(whole, ours)
 
 
-@pytest.mark.parametrize("status", AFTER_THE_TAIL)
-def test_ranges_that_end_after_the_tail(small: Small, tmp_path: Path, status: int) -> None:
+@pytest.mark.parametrize("status", STATUSES)
+def test_ranges_that_end_after_the_tail(
+    small: Small, whole: dict[str, Any], tmp_path: Path, status: int
+) -> None:
     pull(small.name("v1"), tmp_path / "repo")
     layer = small.layer("v2")
-    small.proxy.spoil(
-        layer["digest"], bad.nothing, bad.for_ranges(AFTER_THE_TAIL[status]), always=True
-    )
+    refusal = bad.for_ranges(bad.answers(status, b""))
+    small.proxy.spoil(layer["digest"], bad.nothing, refusal, always=True)
     ours = pull(small.name("v2"), tmp_path / "repo")
     assert modes(ours) == ["whole"]
-    assert same(ours, pull(small.name("v2"), tmp_path / "whole", "--partial", "never"))
+    assert same(whole, ours)
 
 
 @pytest.mark.parametrize("status", [501, 416, 200])
@@ -228,9 +216,7 @@ def test_several_ranges_at_once_are_never_asked_for(
     if status == 200:
         small.proxy.ignores = bad.has_many
     else:
-        small.proxy.spoil(
-            "/blobs/", bad.for_many_ranges(bad.answers(status, b"")), always=True
-        )
+        small.proxy.spoil("/blobs/", bad.for_many_ranges(bad.answers(status, b"")), always=True)
     small.proxy.reset()
     assert modes(pull(small.name("v2"), tmp_path / "repo")) == ["partial"]
     assert not any(bad.has_many(each.range or "") for each in small.proxy.log)
@@ -239,7 +225,7 @@ def test_several_ranges_at_once_are_never_asked_for(
 # -- interruptions ---------------------------------------------------------------------------------
 
 
-def test_killed_and_gone_on_with(small: Small, tmp_path: Path) -> None:
+def test_killed_and_gone_on_with(small: Small, whole: dict[str, Any], tmp_path: Path) -> None:
     """What had been written when the pull was killed is not fetched again."""
     repo = tmp_path / "repo"
     pull(small.name("v1"), repo)
@@ -264,9 +250,7 @@ def test_killed_and_gone_on_with(small: Small, tmp_path: Path) -> None:
         raise ConnectionAbortedError("the client was killed")
 
     # The tail, two ranges, and no more.
-    small.proxy.spoil(
-        layer, *[bad.nothing] * 3, bad.then(0, kill), bad.stalls(0), always=True
-    )
+    small.proxy.spoil(layer, *[bad.nothing] * 3, bad.then(0, kill), bad.stalls(0), always=True)
     command = [sys.executable, "-m", "bridge", "image", "pull", small.name("v2"), "--quiet"]
     process = subprocess.Popen([*command, "--repo", str(repo), PLAIN_HTTP])
     assert process.wait(PATIENCE) == -signal.SIGKILL
@@ -279,59 +263,5 @@ def test_killed_and_gone_on_with(small: Small, tmp_path: Path) -> None:
     for each in small.proxy.asked(layer):
         end = each.end or 0
         assert not any(start < end and each.start < stop for start, stop in there)
-    assert same(ours, pull(small.name("v2"), tmp_path / "whole", "--partial", "never"))
+    assert same(whole, ours)
     assert not list((repo / "extensions/bootc-py/downloads").glob("*"))
-
-
-# -- what we write, pulled by podman ---------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def ours(written: Registry, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """The registry with both versions at `ours/b`, pushed by us."""
-    repo = tmp_path_factory.mktemp("ours") / "repo"
-    for version in ("v1", "v2"):
-        name = f"{written.host}/a/b:{version}"
-        pull(name, repo, "--partial", "never")
-        report(
-            "image", "push", name, f"{written.host}/ours/b:{version}", "--repo", repo, PLAIN_HTTP,
-            "--compression", "zstd:chunked",
-        )  # fmt: skip
-    return written
-
-
-def test_podman_pulls_ours_in_parts(ours: Registry, tmp_path: Path) -> None:
-    with run_proxy(ours.port) as proxy, forky.run_forky(tmp_path / "podman", 4096) as peer:
-        first = peer.pull(f"{ours.host}/ours/b:v1")
-        assert first.code == 0, first.err
-        proxy.reset()
-        second = peer.pull(f"{proxy.host}/ours/b:v2", "--log-level=debug")
-        assert second.code == 0, second.err
-        layer = toc.manifest(ours, "ours/b:v2")["layers"][0]
-        assert f"Retrieved partial blob {layer['digest']}" in second.err
-        assert proxy.body_bytes < layer["size"] / 2
-        _has_the_files(peer, f"{proxy.host}/ours/b:v2")
-
-
-def test_ours_and_skopeos_share_every_chunk(small: Small, ours: Registry, tmp_path: Path) -> None:
-    """Pieces are cut where skopeo cuts them, so what one wrote saves bytes of the other."""
-    least = toc.least(ours, "a/b:v2", "ours/b:v2")
-    assert least.chunks == 0
-    pull(small.name("v1"), tmp_path / "repo")
-    small.proxy.reset()
-    pulled = pull(f"{small.proxy.host}/ours/b:v2", tmp_path / "repo")
-    assert modes(pulled) == ["partial"]
-    assert pulled["transfer"]["avoided"]["chunkBytes"] > 1_000_000
-
-
-def _has_the_files(peer: Forky, name: str) -> None:
-    """Fails unless podman's image has the files of the small image's second version."""
-    mount = peer.checked(
-        "sh", "-c", f'cd "$(podman image mount {name})" && sha256sum usr/tool usr/disk usr/new'
-    )
-    import hashlib
-
-    wanted = {each.path: each.data for each in chunked.small(2)}
-    for line in mount.splitlines():
-        digest, path = line.split()
-        assert digest == hashlib.sha256(wanted[path]).hexdigest(), path

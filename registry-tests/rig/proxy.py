@@ -22,6 +22,8 @@ from rig.ports import LOOPBACK
 _BLOCK = 1 << 16
 # What the kernel holds for a client that does not read: as little as it allows.
 _SEND_BUFFER = 1 << 13
+# Seconds of a limited wire that may be made up for: threads do not wake up on time.
+_BURST = 0.02
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
 
 
@@ -128,14 +130,18 @@ class Wire:
         self._lock = threading.Lock()
         self._free = 0.0
 
+    @property
+    def limited(self) -> bool:
+        return self._seconds_per_byte > 0
+
     def wait(self, size: int) -> float:
-        """The seconds until so many bytes more have gone over it."""
-        if not self._seconds_per_byte:
+        """The seconds until so many bytes more have gone over it; 0 at once where it idled."""
+        if not self.limited:
             return 0.0
         with self._lock:
             now = time.monotonic()
-            self._free = max(now, self._free) + size * self._seconds_per_byte
-            return self._free - now
+            self._free = max(now - _BURST, self._free) + size * self._seconds_per_byte
+            return max(0.0, self._free - now)
 
 
 @contextmanager
@@ -200,7 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
     _got: http.client.HTTPResponse | None = None
 
     def setup(self) -> None:
-        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        if not self.server.proxy.wire.limited:  # a small buffer is slower than what is measured
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         super().setup()
 
     def handle_one_request(self) -> None:

@@ -32,6 +32,8 @@ from tools.images.push import push
 
 SLOW = 100_000_000
 """Bits per second of the slow link."""
+FAST = 10_000_000_000
+"""Of the table's link: no limit, but for buffers of the usual size in the proxy."""
 SHARE_OF_LEAST = 1.10
 """What may be moved, in terms of what is new at all."""
 REQUESTS = 200
@@ -126,7 +128,7 @@ class _Place:
 
     def ways(self) -> Iterator[Way]:
         """Every row of the table."""
-        with run_proxy(self._registry.port) as proxy:
+        with run_proxy(self._registry.port, bits_per_second=FAST) as proxy:
             yield self._way("whole, gzip", proxy, "gzip", None)
             yield self._way("whole, zstd", proxy, "zstd", None)
             yield self._way("layers only, gzip", proxy, "gzip", "gzip", "--partial=never")
@@ -136,7 +138,7 @@ class _Place:
             yield self._way("bootc-py, files", proxy, "", "", "--partial=files")
             yield self._way("bootc-py, chunks", proxy, "", "", "--partial=chunks")
         for title, misbehave in REFUSALS.items():
-            with run_proxy(self._registry.port) as proxy:
+            with run_proxy(self._registry.port, bits_per_second=FAST) as proxy:
                 misbehave(proxy)
                 yield self._podman(f"podman, {title}", proxy)
                 yield self._way(f"bootc-py, {title}", proxy, "", "")
