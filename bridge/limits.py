@@ -94,6 +94,9 @@ XATTR_NAME_MAX = 255
 """The kernel's XATTR_NAME_MAX."""
 XATTRS_MAX = 60 * KIB
 """Names and values of one file: bare-user keeps them, framed, in one xattr of at most 64 KiB."""
+TAR_END_MAX = 64 * KIB
+"""Zeros at a tar stream's end that are tried for one whose digest is wrong: tar writes up to 20
+blocks of 512 bytes."""
 SPARSE_PIECES_MAX = 100_000
 """Pieces of one sparse file: its map is held in memory."""
 SPARSE_FREE = 1 * GIB

@@ -71,3 +71,13 @@ class Verifier:
                 f"{self.what}: content has {self.digest.algorithm}:{actual}, not {self.digest}",
                 self.digest,
             )
+
+    def lacks_zeros(self, most: int, step: int) -> bool:
+        """Tell whether what was taken, with 1 to `most` / `step` times `step` zeros behind it, has
+        the digest."""
+        hashed = self._hash.copy()
+        for _ in range(most // step):
+            hashed.update(bytes(step))
+            if hashed.hexdigest() == self.digest.hex:
+                return True
+        return False

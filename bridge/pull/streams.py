@@ -10,11 +10,13 @@ from types import TracebackType
 from bridge.errors import BridgeError, MalformedImage, VerificationFailed
 from bridge.layer.allowance import Allowance, LayerAllowance
 from bridge.layer.compression import decompress
+from bridge.limits import TAR_END_MAX
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import Descriptor, layer_compression
 
 _AHEAD = 16
 """Chunks (of about 256 KiB) that wait for the next stage at most; as many may be in its hands."""
+_TAR_BLOCK = 512
 
 
 def tar_stream(
@@ -34,7 +36,21 @@ def tar_stream(
     chunks = _decompressed(chunks, compression, allowance)
     if compression == "none" and layer.digest == diff_id:
         return chunks  # the same bytes under the same digest: hashed once
-    return verified(chunks, Verifier(f"layer {layer.digest}: its DiffID", diff_id))
+    return _verified_tar(chunks, Verifier(f"layer {layer.digest}: its DiffID", diff_id))
+
+
+def _verified_tar(chunks: Iterable[bytes], verifier: Verifier) -> Iterator[bytes]:
+    try:
+        yield from verified(chunks, verifier)
+    except VerificationFailed as error:
+        # Never made good silently: it would be another blob's content under this one's name.
+        if error.digest == verifier.digest and verifier.lacks_zeros(TAR_END_MAX, _TAR_BLOCK):
+            raise VerificationFailed(
+                f"{error}; only zeros are missing at its end, which containers/storage before 1.52 "
+                "left out of zstd:chunked layers: push the image again with a current tool",
+                verifier.digest,
+            ) from error
+        raise
 
 
 def _decompressed(

@@ -359,6 +359,20 @@ def for_ranges(fault: Fault) -> Fault:
     return met
 
 
+def for_many_ranges(fault: Fault) -> Fault:
+    """Only a request for several ranges at once meets the fault, as at GHCR (501), zot (416)."""
+
+    def met(exchange: Exchange, answer: Answer) -> Answer:
+        return fault(exchange, answer) if has_many(exchange.range or "") else answer
+
+    return met
+
+
+def has_many(ranges: str) -> bool:
+    """Tell whether a Range header asks for several: S3 answers such with all of the blob."""
+    return "," in ranges
+
+
 def shifted(by: int) -> Fault:
     """The Content-Range says another place than the one that was asked for."""
 

@@ -11,7 +11,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +22,8 @@ from rig.ports import LOOPBACK
 _BLOCK = 1 << 16
 # What the kernel holds for a client that does not read: as little as it allows.
 _SEND_BUFFER = 1 << 13
+# Seconds of a limited wire that may be made up for: threads do not wake up on time.
+_BURST = 0.02
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
 
 
@@ -31,9 +33,12 @@ class CountingProxy:
     Bytes are counted before they are sent, so whoever has received a body finds it counted.
     """
 
-    def __init__(self, port: int, upstream_port: int) -> None:
+    def __init__(self, port: int, upstream_port: int, bits_per_second: float | None = None) -> None:
         self.port = port
         self.upstream_port = upstream_port
+        self.ignores: Callable[[str], bool] = lambda ranges: False
+        """Which Range headers the registry is not told of: it answers with all of the blob."""
+        self.wire = Wire(bits_per_second)
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._log: list[Exchange] = []
@@ -117,16 +122,40 @@ class CountingProxy:
         return exchange
 
 
+class Wire:
+    """What all connections share: so many bits of bodies a second, None for any number."""
+
+    def __init__(self, bits_per_second: float | None) -> None:
+        self._seconds_per_byte = 8 / bits_per_second if bits_per_second else 0.0
+        self._lock = threading.Lock()
+        self._free = 0.0
+
+    @property
+    def limited(self) -> bool:
+        return self._seconds_per_byte > 0
+
+    def wait(self, size: int) -> float:
+        """The seconds until so many bytes more have gone over it; 0 at once where it idled."""
+        if not self.limited:
+            return 0.0
+        with self._lock:
+            now = time.monotonic()
+            self._free = max(now - _BURST, self._free) + size * self._seconds_per_byte
+            return max(0.0, self._free - now)
+
+
 @contextmanager
-def run_proxy(upstream_port: int, tls: Identity | None = None) -> Iterator[CountingProxy]:
+def run_proxy(
+    upstream_port: int, tls: Identity | None = None, bits_per_second: float | None = None
+) -> Iterator[CountingProxy]:
     """A proxy in front of the HTTP server on `upstream_port`, until the context ends.
 
     The client's Host header goes through unchanged, and so do all answers: the upstream
     is to answer with relative URLs, or with URLs made from that header. With `tls` it speaks
-    TLS to its clients.
+    TLS to its clients; bodies may be limited to `bits_per_second`, all connections together.
     """
     server = _Server((LOOPBACK, 0), _Handler)
-    server.proxy = CountingProxy(server.server_address[1], upstream_port)
+    server.proxy = CountingProxy(server.server_address[1], upstream_port, bits_per_second)
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls.certificate_file, tls.key_file)
@@ -177,7 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
     _got: http.client.HTTPResponse | None = None
 
     def setup(self) -> None:
-        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        if not self.server.proxy.wire.limited:  # a small buffer is slower than what is measured
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         super().setup()
 
     def handle_one_request(self) -> None:
@@ -224,11 +254,14 @@ class _Handler(BaseHTTPRequestHandler):
             port = self.server.proxy.upstream_port
             self._upstream = http.client.HTTPConnection(LOOPBACK, port, timeout=300)
         upstream = self._upstream
+        unsaid = _HOP_BY_HOP | {"expect"}
+        if self.server.proxy.ignores(self.headers.get("Range", "")):
+            unsaid |= {"range"}
         chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
         length = self.headers.get("Content-Length")
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name.lower() not in _HOP_BY_HOP | {"expect"}:
+            if name.lower() not in unsaid:
                 upstream.putheader(name, value)
         if chunked:
             upstream.putheader("Transfer-Encoding", "chunked")
@@ -303,6 +336,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_body(self, answer: Answer, exchange: Exchange, connection: Connection) -> None:
         for data in _bytes(answer.body, connection):
             exchange.body_bytes += len(data)
+            if (seconds := self.server.proxy.wire.wait(len(data))) > 0:
+                connection.wait(seconds)
             try:
                 self.wfile.write(answer.frame(data) if answer.chunked else data)
             except OSError:

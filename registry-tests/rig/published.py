@@ -32,7 +32,7 @@ def storage(images: Mapping[str, Layout]) -> Path:
 
 
 def clone(source: Path, target: Path) -> None:
-    """Copies a storage to the new directory `target` on the same file system.
+    """Copies a storage to the directory `target` on the same file system; others may be there.
 
     Large files are hard links, so to damage one replace it: `Registry.replace_blob`.
     """
@@ -44,4 +44,4 @@ def clone(source: Path, target: Path) -> None:
             shutil.copy(old, new)
         return new
 
-    shutil.copytree(source, target, copy_function=copy)
+    shutil.copytree(source, target, copy_function=copy, dirs_exist_ok=True)

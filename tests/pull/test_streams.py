@@ -56,6 +56,17 @@ def test_a_blob_is_held_to_digest_size_and_diff_id(compression: str) -> None:
         b"".join(opened(compression, diff_id=Digest.of(b"other")))
 
 
+@kinds
+def test_zeros_that_the_writer_dropped_are_named(compression: str) -> None:
+    """And not put in again: whoever checks the blob by itself would not get the same."""
+    kept = STREAM.rstrip(b"\0")
+    cut = STREAM[: -(-len(kept) // 512) * 512]
+    with pytest.raises(VerificationFailed, match="content has .* only zeros are missing"):
+        b"".join(opened(compression, cut))
+    with pytest.raises(VerificationFailed, match=f"not {Digest.of(STREAM)}$"):
+        b"".join(opened(compression, cut[:-512]))
+
+
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_damage_that_the_digest_covers_is_malformed(compression: str) -> None:
     cut = compress(STREAM, compression)[:-10]

@@ -1,5 +1,7 @@
 """`python3 tools/bench`: what imports and pulls cost, as ratios to ostree and podman in one run.
 
+`python3 tools/bench partial`: what upgrades move, and how long that takes, by every way there is.
+
 Both sides do the same work in turn, several times, each time from nothing on the same file
 system, the source in the page cache. Printed are the medians. Needs root, and the images of
 tools/images (built first if the cache lacks them).
@@ -20,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 sys.path.insert(1, str(ROOT / "registry-tests"))
 
-from tools.bench import contest  # noqa: E402
+from tools.bench import contest, partial  # noqa: E402
 from tools.bench.contest import MB, Outcome  # noqa: E402
 
 PARTS = {"import": contest.cold_import, "pull": contest.cold_pull}
@@ -35,8 +37,18 @@ def main() -> int:
     # As pip does when it installs.
     compileall.compile_dir(ROOT / "bridge", quiet=2)
     outcomes: list[Outcome] = []
+    upgrades: list[partial.Upgrade] = []
     try:
         for part in options.parts or PARTS:
+            if part == "partial":
+                for name in options.pairs or ("server", "trixie"):
+                    upgrades.append(partial.upgrade(name, options.runs))
+                    print(
+                        partial.table(upgrades[-1]),
+                        file=sys.stderr if options.json else sys.stdout,
+                        flush=True,
+                    )
+                continue
             for outcome in PARTS[part](options.image, options.version, options.runs):
                 print(_table(outcome), file=sys.stderr if options.json else sys.stdout, flush=True)
                 outcomes.append(outcome)
@@ -44,12 +56,14 @@ def main() -> int:
         said = (error.stderr or b"").decode(errors="replace").strip()
         return _fail(f"{error.cmd[0]} ended with {error.returncode}: {said}")
     met = all(verdict.met for outcome in outcomes for verdict in outcome.verdicts)
+    met = met and all(each.met for each in upgrades)
     if options.json:
         document = {
             "apiVersion": "bootc-py/v1",
             "kind": "Benchmark",
             "machine": {"cpus": os.cpu_count(), "kernel": platform.release()},
             "contests": [outcome.to_json() for outcome in outcomes],
+            "upgrades": [each.to_json() for each in upgrades],
             "met": met,
         }
         print(json.dumps(document, indent=2))
@@ -90,10 +104,19 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help="import, pull (default: both)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="import, pull (default: both), partial"
+    )
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each side (3)")
     parser.add_argument("--image", default="server", choices=("base", "server"))
     parser.add_argument("--version", default="v1", choices=("v1", "v2"))
+    parser.add_argument(
+        "--pair",
+        dest="pairs",
+        action="append",
+        choices=("base", "server", "trixie"),
+        help="of partial (default: server and trixie)",
+    )
     parser.add_argument("--json", action="store_true", help="a JSON document on stdout")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     return parser

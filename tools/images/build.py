@@ -90,7 +90,7 @@ def _make_rootfs(version: Version, tar: Path, temporary: Path) -> None:
     lines = (spec.IMAGES["base"].directory / "packages.txt").read_text().splitlines()
     packages = [line for line in lines if line and not line.startswith("#")]
     with _timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
-        _run(
+        run(
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
             f"--include={','.join(packages)}", "--skip=output/dev",
             # Copies of this machine's, for the time of the build.
@@ -112,7 +112,7 @@ class _Storage:
     temporary: Path
 
     def buildah(self, command: str, *arguments: str) -> None:
-        _run(
+        run(
             "buildah", f"--root={self.root}", f"--runroot={self.run_root}",
             "--storage-driver=overlay", command, *arguments,
             TMPDIR=str(self.temporary),
@@ -120,12 +120,12 @@ class _Storage:
 
     def load(self, source: Layout, name: str) -> None:
         """Puts an image of a layout into the storage as `name`."""
-        _run("skopeo", "copy", "--quiet", source.reference, self._place(name))
+        run("skopeo", "copy", "--quiet", source.reference, self._place(name))
 
     def save(self, name: str, layout_dir: Path, tag: str) -> None:
         """Writes an image of the storage to a layout, its layers as plain tars."""
         accept = "--dest-oci-accept-uncompressed-layers"
-        _run("skopeo", "copy", "--quiet", accept, self._place(name), f"oci:{layout_dir}:{tag}")
+        run("skopeo", "copy", "--quiet", accept, self._place(name), f"oci:{layout_dir}:{tag}")
 
     def _place(self, name: str) -> str:
         return f"containers-storage:[overlay@{self.root}+{self.run_root}]{name}"
@@ -141,7 +141,7 @@ def _check_programs() -> None:
         )
 
 
-def _run(*command: str, **variables: str) -> None:
+def run(*command: str, **variables: str) -> None:
     """Runs a command with more environment variables and with its output on our stderr.
 
     It has mounts and process ids of its own: when it ends, or we are interrupted, nothing
