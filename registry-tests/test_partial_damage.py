@@ -10,7 +10,7 @@ import hashlib
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,9 @@ def published() -> Iterator[Published]:
                 source = write(work / "gzip" / version, version)
                 push(source, registry, "a/b", f"{version}-gzip")
                 (work / version).mkdir()
-                replace(peer, binds={"from": source.path, "to": work / version}).checked(
+                peer.bound(source=source.path, target=work / version).checked(
                     "skopeo", "copy", "--quiet", "--dest-compress-format=zstd:chunked",
-                    f"oci:/run/host/from:{version}", f"oci:/run/host/to:{version}",
+                    f"oci:/run/host/source:{version}", f"oci:/run/host/target:{version}",
                 )  # fmt: skip
                 layouts[version] = oci.read(work / version)
                 push(layouts[version], registry, "a/b", version)
