@@ -112,31 +112,16 @@ def test_a_real_image_is_pushed(
     assert found.digest == first["destination"]["digest"]
     same_image(found, stored.layout, compression)
 
+    if compression == "zstd":  # one of them is enough
+        again = push(stored.layout.reference, name, stored.repo, *options)
+        assert again["destination"] == first["destination"]
+        assert (again["transfer"]["pushedBytes"], again["transfer"]["skippedBytes"]) == (0, sizes)
+        assert again["transfer"]["requests"] == len(again["layers"]) + 2  # config, manifest
+
     back = pull(name, stored.repo)
     assert {layer["mode"] for layer in back["layers"]} == {"present"}
     assert all(layer["receivedBytes"] == 0 for layer in back["layers"])
     assert back["image"]["contentChecksum"] == stored.report["image"]["contentChecksum"]
-
-
-def test_a_second_push_sends_no_blob(stored: Stored, plain_registry: Registry) -> None:
-    name = f"{plain_registry.host}/twice/base:v1"
-    first = push(stored.layout.reference, name, stored.repo)
-    again = push(stored.layout.reference, name, stored.repo)
-    sizes = sum(layer["size"] for layer in first["layers"])
-    assert again["destination"] == first["destination"]
-    assert (again["transfer"]["pushedBytes"], again["transfer"]["skippedBytes"]) == (0, sizes)
-    assert again["transfer"]["requests"] == len(again["layers"]) + 2  # config, manifest
-
-
-def test_another_repository_of_the_registry_lends_blobs(
-    stored: Stored, plain_registry: Registry
-) -> None:
-    name = f"{plain_registry.host}/lender/base:v1"
-    push(stored.layout.reference, name, stored.repo, "--compression=none")
-    pull(name, stored.repo)
-    other = push(name, f"{plain_registry.host}/borrower/base:v1", stored.repo, "--compression=none")
-    assert {layer["outcome"] for layer in other["layers"]} == {"mounted"}
-    assert other["transfer"]["mountedBytes"] == sum(each["size"] for each in other["layers"])
 
 
 # -- small images ------------------------------------------------------------------------------
