@@ -46,12 +46,19 @@ def catch_up(
 ) -> int:
     """Index every content object of `repo` that `index` lacks, and return how many those were.
 
-    The lock for writing is held. `on_done` is told, now and then, of how many objects, of how
-    many in all, have been done. What cannot be read is left for the next time. A run that is cut
-    off has lost but what was under way.
+    Payloads are cut as zstd:chunked cuts them, or by `cut`. The lock for writing is held.
+    `on_done` is told, now and then, of how many objects, of how many in all, have been done. What
+    cannot be read is left for the next time. A run that is cut off has lost but what was under
+    way.
     """
     missing = repo.known.everything() - index.objects()
     todo = sorted(each for each in missing if is_checksum(each))
+    if not todo:
+        return 0
+    if cut is None:
+        from bridge.layer import rollsum  # which needs numpy, and that a while to be there
+
+        cut = rollsum.cut
     batches = iter([todo[at : at + _TOGETHER] for at in range(0, len(todo), _TOGETHER)])
     threads = os.cpu_count() or 1
     done = left = 0
@@ -75,7 +82,7 @@ def catch_up(
             raise
 
 
-def _read(repo: Repository, checksums: list[str], cut: Cut | None) -> _Batch:
+def _read(repo: Repository, checksums: list[str], cut: Cut) -> _Batch:
     batch = _Batch()
     for checksum in checksums:
         try:
@@ -89,7 +96,7 @@ def _read(repo: Repository, checksums: list[str], cut: Cut | None) -> _Batch:
     return batch
 
 
-def _rows(repo: Repository, checksum: str, cut: Cut | None) -> list[tuple[bytes, Place]]:
+def _rows(repo: Repository, checksum: str, cut: Cut) -> list[tuple[bytes, Place]]:
     """Return an object's payload and its pieces; of a link or an empty file nothing."""
     _meta, payload = repo.open_file(checksum)
     if payload is None:
@@ -99,8 +106,6 @@ def _rows(repo: Repository, checksum: str, cut: Cut | None) -> list[tuple[bytes,
         if not first:
             return []
         chunks: Iterable[bytes] = chain([first], iter(lambda: payload.read(BLOB_BUFFER), b""))
-        if cut is None:
-            return _digests(checksum, chunks, [])
         if len(first) < BLOB_BUFFER:  # that is all of it, as of most files
             return _digests(checksum, [first], _spans(cut([first])))
         # It is read twice: where a piece ends may be known only when the next one has begun.

@@ -203,9 +203,10 @@ class LayerImporter:
 
     def _wrong(self, place: Place) -> None:
         self._progress.message(
-            f"warning: object {place.checksum} does not hold what it should; it is fetched, and "
-            "fsck --repair heals the object"
+            f"warning: object {place.checksum} does not hold what it should; that is fetched "
+            "instead, and written anew where this layer has it (fsck --repair heals the rest)"
         )
+        self._repo.damaged.add(place.checksum)
         if self._contents is not None:
             self._contents.wrong(place)
 

@@ -61,7 +61,7 @@ def test_zeros_that_the_writer_dropped_are_named(compression: str) -> None:
     """And not put in again: whoever checks the blob by itself would not get the same."""
     kept = STREAM.rstrip(b"\0")
     cut = STREAM[: -(-len(kept) // 512) * 512]
-    with pytest.raises(VerificationFailed, match="content has .* only zeros are missing"):
+    with pytest.raises(VerificationFailed, match=r"content has .* only zeros are missing"):
         b"".join(opened(compression, cut))
     with pytest.raises(VerificationFailed, match=f"not {Digest.of(STREAM)}$"):
         b"".join(opened(compression, cut[:-512]))

@@ -35,7 +35,7 @@ OPENERS = {"gzip": gzip.decompress, "none": bytes}
 
 def unpacked(blob: bytes, media_type: str) -> bytes:
     if media_type.endswith("+zstd"):
-        return zstandard.ZstdDecompressor().decompressobj().decompress(blob)
+        return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(blob)
     return gzip.decompress(blob) if media_type.endswith("+gzip") else blob
 
 
