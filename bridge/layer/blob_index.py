@@ -61,6 +61,8 @@ class BlobIndex:
     """Bytes of the tar stream."""
     end: int
     """Where in the blob the content ends and the table of contents begins."""
+    held: int
+    """Entries, pieces and xattrs that it holds in memory."""
     check: Callable[[], Callable[[Entry | None], None]]
     """Returns a function that takes the stream's entries one by one as a tar reader sees them, and
     None at the end, and raises `MalformedImage` where the table of contents says otherwise."""

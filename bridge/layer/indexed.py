@@ -39,34 +39,30 @@ def locate(annotations: Mapping[str, str], blob_size: int, compression: str) -> 
     return zstd_chunked.locate(annotations, blob_size)
 
 
-def read(location: Location, tail: bytes) -> BlobIndex:
-    """Return the index of a blob, given its bytes from `location.start` on.
+def read(location: Location, tail: bytes, most: int = limits.TOC_ENTRIES_MAX) -> BlobIndex:
+    """Return the index of a blob, given its bytes from `location.start` on; `most` is how much it
+    may hold.
 
     Raises `MalformedImage` where it is not the one that the manifest means, or makes no sense:
     the blob can still be fetched whole.
     """
     packed_toc, packed_split = zstd_chunked.split(location, tail)
-    found = toc.parse_toc(_unpacked(packed_toc, location.toc.size), location.start)
+    found = toc.parse_toc(_unpacked(packed_toc, location.toc.size), location.start, most)
     if found.tar_split_digest != hashlib.sha256(packed_split).digest():
         raise MalformedImage("its tar-split has not the digest that its table of contents gives")
-    files: dict[str, File] = {}
     skeleton = _Skeleton()
     for part in read_tar_split(_unpacked(packed_split, location.tar_split.size)):
         if isinstance(part, bytes):
             skeleton.add(part)
             continue
         name = part.name
-        content = found.files.get(name)
-        if content is None or content.size != part.size or name in files:
+        content = found.files.pop(name, None)
+        if content is None or content.size != part.size:
             raise MalformedImage(
                 f"its tar-split and its table of contents disagree on {name!r:.300}"
             )
-        files[name] = file = File(
-            name, content.size, content.digest, content.pieces, skeleton.offset
-        )
-        skeleton.file(file)
-    if len(files) != len(found.files):
-        lacking = next(iter(found.files.keys() - files.keys()))
+        skeleton.file(File(name, content.size, content.digest, content.pieces, skeleton.offset))
+    for lacking in found.files:
         raise MalformedImage(f"its tar-split lacks {lacking!r:.300}")
     if skeleton.offset > limits.CONTENT_MAX:
         raise MalformedImage(f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit")
@@ -81,6 +77,7 @@ def read(location: Location, tail: bytes) -> BlobIndex:
         skeleton.parts,
         skeleton.offset,
         location.start,
+        found.held,
         check,
     )
 

@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
+from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from bridge import limits
@@ -34,7 +36,8 @@ _TYPES = {
 _FILE = EntryType.FILE
 _LINKS = frozenset({EntryType.HARDLINK, EntryType.SYMLINK})
 _DEVICES = frozenset({EntryType.CHAR, EntryType.BLOCK})
-_MODE = 0o7777
+_MODES = tuple(range(0o10000))
+"""The one object for each mode: a table of contents has as many as it has entries."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MOST = 1 << 62
 
@@ -59,16 +62,19 @@ class Toc(NamedTuple):
     files: dict[str, TocFile]
     """Those entries that have content, in the order of the table."""
     tar_split_digest: bytes | None
+    held: int
+    """Entries, pieces and xattrs, which take about as much memory each."""
 
 
-def parse_toc(chunks: Iterable[bytes], end: int) -> Toc:
+def parse_toc(chunks: Iterable[bytes], end: int, most: int = limits.TOC_ENTRIES_MAX) -> Toc:
     """Return the table of contents in `chunks` of a blob whose content ends at offset `end`.
 
     Raises `MalformedImage` for what is no such document, names an entry twice, or gives pieces
-    that do not make their file, or that lie outside of the blob or over one another.
+    that do not make their file, or that lie outside of the blob or over one another; or that
+    holds more than `most`, or names of more than `NAMES_MAX` characters.
     """
     scanner = Scanner(chunks)
-    builder = _Builder(end)
+    builder = _Builder(end, most)
     version: object = None
     digest: object = None
     for key in scanner.members():
@@ -88,21 +94,19 @@ def parse_toc(chunks: Iterable[bytes], end: int) -> Toc:
 
 
 class _Builder:
-    def __init__(self, end: int) -> None:
+    def __init__(self, end: int, most: int) -> None:
         self._end = end
+        self._most = most
         self._entries: dict[str, _Facts] = {}
         self._files: dict[str, TocFile] = {}
         self._times: dict[object, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
         self._chunks: list[dict[str, Any]] = []
-        self._count = 0
+        self._held = 0
+        self._characters = 0
 
     def add(self, entry: object) -> None:
-        self._count += 1
-        if self._count > limits.TOC_ENTRIES_MAX:
-            raise MalformedImage(
-                f"its table of contents has more than {limits.TOC_ENTRIES_MAX} entries"
-            )
+        self._hold(1)
         if not isinstance(entry, dict):
             raise MalformedImage("its table of contents has an entry that is no object")
         kind = entry.get("type")
@@ -123,7 +127,7 @@ class _Builder:
     def toc(self, tar_split_digest: bytes | None) -> Toc:
         self._end_file()
         self._refuse_overlaps()
-        return Toc(self._entries, self._files, tar_split_digest)
+        return Toc(self._entries, self._files, tar_split_digest, self._held)
 
     def _facts(self, entry: dict[str, Any]) -> tuple[str, _Facts]:
         name = entry.get("name")
@@ -136,6 +140,10 @@ class _Builder:
             size = _number(get("size", 0))
         elif kind in _LINKS:
             target = get("linkName", "")
+            if not isinstance(target, str):
+                raise MalformedImage(
+                    f"its table of contents has no text for the target of {name!r:.300}"
+                )
         elif kind in _DEVICES:
             device = _number(get("devMajor", 0)), _number(get("devMinor", 0))
         mode, uid, gid = get("mode", 0), get("uid", 0), get("gid", 0)
@@ -143,14 +151,26 @@ class _Builder:
             raise MalformedImage(
                 f"its table of contents has no numbers for mode or owner of {name!r:.300}"
             )
+        self._characters += len(name) + len(target)
+        if self._characters > limits.NAMES_MAX:
+            raise MalformedImage(
+                f"its table of contents has names of more than {limits.NAMES_MAX} characters"
+            )
         time, xattrs = get("modtime"), get("xattrs")
         seconds = self._times.get(time)
         if seconds is None:
             seconds = self._time(time)
-        return name, (
-            kind, mode & _MODE, uid, gid, size, seconds, target, device,
-            _xattrs(xattrs) if xattrs else (),
-        )  # fmt: skip
+        pairs = _xattrs(xattrs) if xattrs else ()
+        self._hold(len(pairs))
+        mode = _MODES[mode & 0o7777]
+        return name, (kind, mode, uid, gid, size, seconds, target, device, pairs)
+
+    def _hold(self, count: int) -> None:
+        self._held += count
+        if self._held > self._most:
+            raise MalformedImage(
+                f"its table of contents has more entries than the {self._most} that can be held"
+            )
 
     def _time(self, text: object) -> int:
         """Return seconds since 1970; no time and Go's zero time are 0, as containers has it."""
@@ -205,16 +225,14 @@ class _Builder:
         self._files[name] = TocFile(size, digest, tuple(pieces))
 
     def _refuse_overlaps(self) -> None:
-        pieces = sorted(
-            (piece.start, piece.end, piece.digest)
-            for file in self._files.values()
-            for piece in file.pieces
-        )
-        before = (0, 0, b"")
-        for each in pieces:
-            if each[0] < before[1] and each != before:
+        pieces = [piece for file in self._files.values() for piece in file.pieces]
+        pieces.sort(key=attrgetter("start"))
+        for before, each in pairwise(pieces):
+            # Files with the same content may have it in the same place.
+            if each.start < before.end and (
+                (each.start, each.end, each.digest) != (before.start, before.end, before.digest)
+            ):
                 raise MalformedImage("its table of contents has two contents in one place")
-            before = each
 
 
 def checker(entries: dict[str, _Facts]) -> Callable[[Entry | None], None]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Lock
 
 from bridge.errors import BridgeError, MalformedImage, NoSpace
 from bridge.layer import indexed
-from bridge.limits import PARALLEL_BLOBS, PARTIAL_LEAST
+from bridge.layer.blob_index import BlobIndex
+from bridge.limits import PARALLEL_BLOBS, PARTIAL_LEAST, TAILS_MAX, TOC_ENTRIES_MAX
 from bridge.oci.model import layer_compression
 from bridge.pull.plan import Inside, LayerPlan, Mode
 from bridge.pull.source import Source
@@ -24,11 +26,13 @@ def look_inside(
     `NoSpace`. `meter` gives the one that counts for a layer.
     """
 
+    room = _Room()
+
     def look(plan: LayerPlan) -> LayerPlan:
         if plan.mode is not Mode.WHOLE:
             return plan
         try:
-            return _look(source, plan, meter(plan))
+            return _look(source, plan, meter(plan), room)
         except NoSpace:
             raise
         except BridgeError as error:
@@ -38,7 +42,32 @@ def look_inside(
         return list(pool.map(look, plans))
 
 
-def _look(source: Source, plan: LayerPlan, meter: Meter) -> LayerPlan:
+class _Room:
+    """The memory that tables of contents may take, those of all of an image's layers together."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._bytes = TAILS_MAX
+        self._entries = TOC_ENTRIES_MAX
+
+    def take(self, size: int) -> None:
+        """Take room for the end of a blob; `MalformedImage` where there is none."""
+        with self._lock:
+            if size > self._bytes:
+                raise MalformedImage(
+                    f"tables of contents of an image can take {TAILS_MAX} bytes together"
+                )
+            self._bytes -= size
+
+    def read(self, location: indexed.Location, tail: bytes) -> BlobIndex:
+        """Do what `indexed.read` does, for one blob at a time."""
+        with self._lock:
+            index = indexed.read(location, tail, self._entries)
+            self._entries -= index.held
+            return index
+
+
+def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room) -> LayerPlan:
     layer = plan.layer
     if layer.size < PARTIAL_LEAST:
         return plan.whole("it is small")
@@ -48,11 +77,12 @@ def _look(source: Source, plan: LayerPlan, meter: Meter) -> LayerPlan:
         return plan.whole("its blob does not say what is inside it")
     start = location.start
     for _ in range(2):
+        room.take(layer.size - start)
         tail = source.tail(layer, start, meter)
         if tail is None:
             return plan.whole("the registry does not serve parts of blobs")
         try:
-            index = indexed.read(location, tail)
+            index = room.read(location, tail)
         except indexed.MoreNeeded as more:
             start = more.start
         else:

@@ -42,7 +42,7 @@ def blob(*files: File, end: int = 1000) -> BlobIndex:
     def check(_entry: Entry | None) -> None:
         pass
 
-    return BlobIndex("zstd", files, skeleton, 0, end, lambda: check)
+    return BlobIndex("zstd", files, skeleton, 0, end, 0, lambda: check)
 
 
 ONE = file("one", piece("one", 10, 20))

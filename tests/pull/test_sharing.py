@@ -27,7 +27,7 @@ def blob(*sizes: int) -> tuple[BlobIndex, list[bytes]]:
         File(path=f"f{each}", size=size, digest=digest, pieces=(), offset=each * 1000)
         for each, (size, digest) in enumerate(zip(sizes, digests, strict=True))
     )
-    return BlobIndex("zstd", files, nothing, 0, 0, check), digests
+    return BlobIndex("zstd", files, nothing, 0, 0, 0, check), digests
 
 
 def test_new_objects_share_with_what_their_content_is_from() -> None:

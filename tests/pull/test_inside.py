@@ -1,0 +1,214 @@
+"""What the blobs of an image say of themselves, and how much of that is held in memory."""
+
+from __future__ import annotations
+
+import json
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support import images
+from support.images import Image
+
+from bridge import limits
+from bridge.errors import MalformedImage
+from bridge.layer import toc
+from bridge.layer.zstd_chunked_writer import write
+from bridge.oci.model import Manifest
+from bridge.oci.reference import parse_reference
+from bridge.ostree.repository import Repository
+from bridge.pull import inside
+from bridge.pull.inside import look_inside
+from bridge.pull.plan import LayerPlan, Mode
+from bridge.pull.source import open_source
+from bridge.registry.meter import Meter
+from bridge.registry.options import NetworkOptions
+
+
+def chunked(*layers: Sequence[images.Member]) -> Image:
+    """Return an image whose layers are written as zstd:chunked."""
+    tars = [images.tar(each) for each in layers]
+    plain = images.image(*tars, compression="zstd")
+    described = []
+    for tar in tars:
+        out = bytearray()
+        written = write([tar], out.extend)
+        blob = bytes(out)
+        plain.blobs[written.digest] = blob
+        described.append(
+            images.descriptor(blob, images.MEDIA_TYPES["zstd"])
+            | {"annotations": written.annotations}
+        )
+    return plain.changed(layers=described)
+
+
+def noise(name: str, size: int = 70_000) -> images.Member:
+    return images.file(name, random.Random(name).randbytes(size))
+
+
+def looked(made: Image, path: Path, repo: Repository) -> list[LayerPlan]:
+    """Look into all layers of an image."""
+    images.write_layout(path, made)
+    with ExitStack() as stack:
+        source = open_source(parse_reference(f"oci:{path}"), NetworkOptions(), repo, stack)
+        manifest = source.top()
+        assert isinstance(manifest, Manifest)
+        plans = [LayerPlan(each, each.digest, Mode.WHOLE) for each in manifest.layers]
+        return look_inside(source, plans, lambda _plan: Meter())
+
+
+def test_blobs_say_what_is_inside(tmp_path: Path, repo: Repository) -> None:
+    made = chunked([noise("a"), noise("b")], [noise("c"), images.directory("d")])
+    names = []
+    for plan in looked(made, tmp_path / "image", repo):
+        assert plan.inside is not None and plan.reason == ""
+        index = plan.inside.index
+        blob = made.blobs[str(plan.layer.digest)]
+        assert plan.inside.tail == blob[index.end :]
+        assert index.held == 2 + sum(len(file.pieces) - 1 for file in index.files)
+        names.append([file.path for file in index.files])
+    assert names == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "words"),
+    [
+        ("TAILS_MAX", 1500, "tables of contents of an image can take 1500 bytes together"),
+        (
+            "TOC_ENTRIES_MAX",
+            60,
+            "its table of contents has more entries than the 9 that can be held",
+        ),
+    ],
+)
+def test_all_layers_together_are_limited(
+    name: str,
+    most: int,
+    words: str,
+    tmp_path: Path,
+    repo: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is held for one layer is not there for the next, whose blob is then moved whole."""
+    monkeypatch.setattr(inside, name, most)
+    monkeypatch.setattr(inside, "PARALLEL_BLOBS", 1)
+    small = [images.file(f"{number}", mode=number) for number in range(49)]
+    made = chunked(*([noise(f"{letter}"), *small] for letter in "abc"))
+    plans = looked(made, tmp_path / "image", repo)
+    assert [plan.inside is not None for plan in plans] == [True, False, False]
+    assert [plan.reason for plan in plans] == ["", words, words]
+    assert all(plan.mode is Mode.WHOLE for plan in plans)
+
+
+# -- one table -------------------------------------------------------------------------------
+
+
+def document(entries: Iterator[str]) -> Iterator[bytes]:
+    yield b'{"version":1,"entries":['
+    yield ",".join(entries).encode()
+    yield b"]}"
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def entry(**values: object) -> str:
+    return json.dumps(values)
+
+
+TABLES: dict[str, Callable[[int], str]] = {
+    "directories": lambda n: entry(
+        type="dir", name=f"\xe9{n:07}", mode=0o1000 + n % 3000, uid=n + 1000, gid=n + 500,
+        modtime=f"2026-01-01T00:00:00.{n:06}Z",
+    ),
+    "files": lambda n: entry(
+        type="reg", name=f"{n:07}", size=n + 1000, mode=420, digest=digest(n),
+        offset=n * 1000 + 300, endOffset=n * 1000 + 1300,
+    ),
+    "links": lambda n: entry(type="symlink", name=f"{n:07}", linkName=f"../{n}"),
+    "pieces": lambda n: (
+        entry(
+            type="reg", name="a", size=20_000_000, digest=digest(0), offset=1000,
+            endOffset=1 << 40, chunkSize=1000, chunkDigest=digest(1),
+        )
+        if not n
+        else entry(
+            type="chunk", name="a", offset=n * 1000 + 1000, chunkOffset=n * 1000, chunkSize=1000,
+            chunkDigest=digest(n),
+        )
+    ),
+    "xattrs": lambda n: (
+        entry(type="dir", name=f"{n}", xattrs={f"{each}": "YWI=" for each in range(1000)})
+        if n % 1001 == 1000
+        else ""
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_what_is_counted_takes_memory_that_is_known(kind: str) -> None:
+    """With `TOC_ENTRIES_MAX` of them it is less than half a gigabyte, whatever they are."""
+    count = 20_000
+    assert limits.TOC_ENTRIES_MAX * 800 < 512 * limits.MIB
+    tracemalloc.start()
+    try:
+        chunks = document(filter(None, map(TABLES[kind], range(count))))
+        # Its text is not what is measured: in a blob it comes in chunks.
+        text = b"".join(chunks)
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        found = toc.parse_toc(
+            (text[at : at + 65536] for at in range(0, len(text), 65536)), 1 << 50, count
+        )
+        held = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert count - 1000 < found.held <= count
+    assert held < 800 * count + limits.MIB
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_with_more_is_refused(kind: str) -> None:
+    entries = list(filter(None, map(TABLES[kind], range(1002))))
+    with pytest.raises(MalformedImage, match="more entries than the 999 that"):
+        toc.parse_toc(document(iter(entries)), 1 << 50, 999)
+
+
+def test_names_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "NAMES_MAX", 100)
+    names = [entry(type="dir", name=f"{number:10}") for number in range(9)]
+    toc.parse_toc(document(iter([*names, entry(type="dir", name="x" * 10)])), 1)
+    link = entry(type="symlink", name="x" * 5, linkName="y" * 6)
+    with pytest.raises(MalformedImage, match="names of more than 100 characters"):
+        toc.parse_toc(document(iter([*names, link])), 1)
+
+
+@pytest.mark.parametrize(
+    ("second", "good"),
+    [
+        ({"offset": 30, "endOffset": 40}, True),
+        ({"offset": 10, "endOffset": 20, "digest": digest(1)}, True),
+        ({"offset": 20, "endOffset": 30}, True),
+        ({"offset": 10, "endOffset": 20}, False),
+        ({"offset": 10, "endOffset": 19, "digest": digest(1)}, False),
+        ({"offset": 10, "endOffset": 21, "digest": digest(1)}, False),
+        ({"offset": 5, "endOffset": 11}, False),
+        ({"offset": 12, "endOffset": 14}, False),
+        ({"offset": 19, "endOffset": 40}, False),
+    ],
+)
+def test_no_two_contents_are_in_one_place(second: dict[str, object], good: bool) -> None:
+    both = [
+        entry(type="reg", name="a", size=5, digest=digest(1), offset=10, endOffset=20),
+        entry(type="reg", name="b", size=5, **{"digest": digest(2)} | second),
+    ]
+    for order in (both, both[::-1]):
+        if good:
+            assert len(toc.parse_toc(document(iter(order)), 50).files) == 2
+            continue
+        with pytest.raises(MalformedImage, match="two contents in one place"):
+            toc.parse_toc(document(iter(order)), 50)
