@@ -50,6 +50,11 @@ class Cutter:
         self._zeros = 0  # at the end of what was given: they may become a hole, and wait
         self._size = 0  # of the piece that is open, without them
 
+    @property
+    def open(self) -> int:
+        """Bytes that are known to belong to the piece that follows those which were returned."""
+        return self._size or (self._zeros if self._zeros >= HOLE else 0)
+
     def feed(self, data: bytes) -> list[Cut]:
         """Take the file's next bytes; return the pieces that are known to end in them."""
         found: list[Cut] = []
@@ -76,6 +81,8 @@ class Cutter:
             at = end if hole < 0 else hole
             self._segment(body[start:at], found)
         self._zeros += len(data) - end
+        if self._zeros >= HOLE:
+            self._end(found)
 
     def _segment(self, data: bytes, found: list[Cut]) -> None:
         """Take the zeros that wait, and bytes without a hole in them."""

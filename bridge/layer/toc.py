@@ -13,7 +13,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -40,6 +40,8 @@ _MODES = tuple(range(0o10000))
 """The one object for each mode: a table of contents has as many as it has entries."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MOST = 1 << 62
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 
 _Facts = tuple[EntryType, int, int, int, int, int, str, tuple[int, int], Any]
 """Type, mode, owner, group, size, time, link's target, device, xattrs."""
@@ -184,7 +186,7 @@ class _Builder:
         else:
             with suppress(ValueError, OverflowError):
                 moment = datetime.fromisoformat(text)
-                seconds = int(moment.timestamp() // 1) if moment.tzinfo else None
+                seconds = (moment - _EPOCH) // _SECOND if moment.tzinfo else None
         if seconds is None:
             raise MalformedImage(f"its table of contents has the time {text!r:.50}")
         if len(self._times) < limits.TOC_TIMES_KEPT:

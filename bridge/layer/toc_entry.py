@@ -45,6 +45,8 @@ def fields(entry: Entry, block: bytes, records: Records) -> dict[str, Any]:
     if block[156] == _CONTIGUOUS:
         raise NotHeld(f"{entry.path!r:.300} is of a type that zstd:chunked cannot say")
     said = dict(records)
+    if any(_XATTR + key not in said for key, _ in entry.xattrs):
+        raise NotHeld(f"{entry.path!r:.300} has extended attributes that only libarchive reads")
     major, minor = device_number(block)
     raw_size = said.get(b"size")
     found: dict[str, Any] = {
@@ -127,4 +129,4 @@ def _text(seconds: int, nanoseconds: int = 0) -> str:
     except OverflowError:
         raise NotHeld(f"the time {seconds} is beyond the year 9999") from None
     fraction = f".{nanoseconds:09}".rstrip("0") if nanoseconds else ""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z".rjust(20, "0")
+    return f"{moment.replace(tzinfo=None).isoformat()}{fraction}Z"

@@ -21,7 +21,7 @@ import zstandard
 
 from bridge import limits
 from bridge.layer import toc_entry
-from bridge.layer.rollsum import Cutter
+from bridge.layer.rollsum import Cut, Cutter
 from bridge.layer.tar import Entry, EntryType, TarReader
 from bridge.layer.tar_split import TarSplitWriter
 from bridge.layer.toc_entry import NotHeld
@@ -40,6 +40,8 @@ _INDEX_LEVEL = 15
 """Of table of contents and tar-split: who upgrades fetches them each time."""
 _BATCH = 2 * limits.MIB
 """Bytes that a thread is given at once."""
+_SEGMENT_MAX = limits.MIB
+"""Bytes in one line of the tar-split."""
 _MANY = 512
 """Frames at most, in a batch of small files."""
 
@@ -97,6 +99,16 @@ class _Frame:
     zeros: bool = False
 
 
+@dataclass(slots=True)
+class _Large:
+    """A piece that is compressed as it comes, for it may have any size: zeros, above all."""
+
+    packer: Any
+    offset: int
+    size: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+
 class _Writer:
     def __init__(
         self, out: Callable[[bytes], object], level: int, threads: int, pool: ThreadPoolExecutor
@@ -118,6 +130,7 @@ class _Writer:
         self._batch_size = self._batch_frames = 0
         self._waiting: deque[tuple[list[_Frame | _Open], Future[list[_Packed]]]] = deque()
         self._current: _Open | None = None
+        self._large: _Large | None = None
         self._names: set[str] = set()
 
     # -- reading ---------------------------------------------------------------------------
@@ -134,30 +147,38 @@ class _Writer:
             made = _Open(toc_entry.fields(entry, reader.block, reader.records), entry.path)
             self._flush_segment()
             self._put(made, 0)
+            if entry.type is EntryType.FILE and reader.payload_offset is None:
+                raise NotHeld(f"{entry.path!r:.300} is sparse, which zstd:chunked cannot say")
             if entry.type is EntryType.FILE and entry.size:
-                if reader.payload_offset is None:
-                    raise NotHeld(f"{entry.path!r:.300} is sparse, which zstd:chunked cannot say")
                 self._content(reader, entry, made)
             else:
                 self._split.add(self._lines.file(entry.path.encode(), 0, None))
         reader.drain()
         self._flush_segment()
-        if self._headers:
-            self._put(_Frame(bytes(self._headers), None), len(self._headers))
+        self._put_headers()
 
     def _skeleton(self, data: bytes, _payload: int) -> None:
+        # Few archives have so much of it between two files, or behind the last one.
         self._headers += data
+        while len(self._headers) > limits.PIECE_HELD_MAX:
+            self._put_headers(limits.PIECE_HELD_MAX)
         self._segment += data
+        while len(self._segment) > _SEGMENT_MAX:
+            self._flush_segment(_SEGMENT_MAX)
 
-    def _flush_segment(self) -> None:
+    def _flush_segment(self, most: int | None = None) -> None:
         if self._segment:
-            self._split.add(self._lines.segment(bytes(self._segment)))
-            self._segment.clear()
+            self._split.add(self._lines.segment(bytes(self._segment[:most])))
+            del self._segment[:most]
+
+    def _put_headers(self, most: int | None = None) -> None:
+        if self._headers:
+            data = bytes(self._headers[:most])
+            del self._headers[:most]
+            self._put(_Frame(data, None), len(data))
 
     def _content(self, reader: TarReader, entry: Entry, made: _Open) -> None:
-        if self._headers:
-            self._put(_Frame(bytes(self._headers), None), len(self._headers))
-            self._headers.clear()
+        self._put_headers()
         cutter = Cutter()
         pending = bytearray()
         whole = hashlib.sha256()
@@ -168,16 +189,42 @@ class _Writer:
             pending += data
             whole.update(data)
             self._cut(cutter.feed(data), pending, made)
+            if cutter.open > limits.PIECE_HELD_MAX:
+                self._grow_large(cutter.open, pending)
         self._cut(cutter.finish(), pending, made)
         made.digest = whole.digest()
         self._split.add(self._lines.file(entry.path.encode(), entry.size, crc))
 
-    def _cut(self, cuts: list[Any], pending: bytearray, made: _Open) -> None:
-        at = 0
+    def _cut(self, cuts: list[Cut], pending: bytearray, made: _Open) -> None:
         for size, zeros in cuts:
-            self._put(_Frame(bytes(pending[at : at + size]), made, zeros), size)
-            at += size
-        del pending[:at]
+            if size > limits.PIECE_HELD_MAX:
+                self._grow_large(size, pending)
+                self._end_large(zeros, made)
+                continue
+            self._put(_Frame(bytes(pending[:size]), made, zeros), size)
+            del pending[:size]
+
+    def _grow_large(self, size: int, pending: bytearray) -> None:
+        """Write what is known of a piece too large to be held: its first `size` bytes."""
+        if self._large is None:
+            self._send()
+            while self._waiting:
+                self._take()
+            packer = zstandard.ZstdCompressor(self._level, write_checksum=True).compressobj()
+            self._large = _Large(packer, self._offset)
+        large = self._large
+        data = bytes(pending[: size - large.size])
+        del pending[: size - large.size]
+        large.size = size
+        large.digest.update(data)
+        self._write(large.packer.compress(data))
+
+    def _end_large(self, zeros: bool, made: _Open) -> None:
+        assert self._large is not None
+        large, self._large = self._large, None
+        self._write(large.packer.flush())
+        made.pieces.append((large.digest.digest(), large.size, zeros, large.offset))
+        made.end = self._offset
 
     # -- packing ---------------------------------------------------------------------------
 
