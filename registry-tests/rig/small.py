@@ -52,6 +52,8 @@ def changing(version: int) -> list[Member]:
             for number in range(STABLE)
         ),
         images.file("usr/empty"),
+        # As buildah writes whiteouts: with the target of a link that came before.
+        images.file("usr/stale", target="share/00"),
         images.symlink("usr/link", "share/00"),
         images.hardlink("usr/hard", "usr/share/01"),
         images.file("usr/marked", _noise("marked", 9_000), xattrs={"user.test": "x"}),
