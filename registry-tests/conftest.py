@@ -15,7 +15,7 @@ for _place in (Path(__file__).parent, Path(__file__).parents[1]):
     if str(_place) not in sys.path:
         sys.path.insert(0, str(_place))
 
-from rig import chunked, forky, published, twopkg  # noqa: E402
+from rig import chunked, forky, published, small, twopkg  # noqa: E402
 from rig.proxy import CountingProxy, run_proxy  # noqa: E402
 from rig.registry import Registry, run_registry  # noqa: E402
 from support.removable import removable  # noqa: E402
@@ -68,14 +68,14 @@ def registry(images: Images) -> Iterator[Registry]:
 
 @pytest.fixture(scope="session")
 def small_chunked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry with a/b:v1 and :v2, the small image of `rig.chunked`, written by skopeo.
+    """A registry with a/b:v1 and :v2, the image that changes of `rig.small`, written by skopeo.
 
     Its layers are zstd:chunked. Who adds to it, adds other repositories.
     """
     work = tmp_path_factory.mktemp("small-chunked")
     with run_registry() as running, forky.run_forky(work / "forky", 2048) as peer:
         for version in (1, 2):
-            image = chunked.layout(work / str(version), chunked.small(version))
+            image = small.of_layers(work / str(version), small.changing(version))
             chunked.write(peer, image, running, f"a/b:v{version}")
         yield running
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import chunked, store, toc
 from rig import misbehaving as bad
+from rig import small, store, toc
 from rig.answer import Fault
 from rig.command import PLAIN_HTTP, Done, bootc_py, pull
 from rig.crafted import Publisher
@@ -317,7 +317,7 @@ def test_damaged_here(bench: Bench, path: str) -> None:
 def test_zeros_that_old_writers_dropped(tmp_path: Path) -> None:
     """Containers/storage before 1.52 left out the zeros at a tar stream's end: no layer of it
     has its DiffID, however it is fetched."""
-    image = chunked.layout(tmp_path / "image", chunked.small(2))
+    image = small.of_layers(tmp_path / "image", small.changing(2))
     with run_registry() as registry:
         subprocess.run(
             [

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.errors import MalformedImage
-from bridge.layer.header import device_number, is_gnu, parse_number
-from bridge.layer.pax import Records
+from bridge.layer.header import device_number, is_gnu, link_target, parse_number
+from bridge.layer.pax import Records, decode_text
 from bridge.layer.tar import Entry, EntryType
 
 _TYPES = {
@@ -52,7 +52,7 @@ def fields(entry: Entry, block: bytes, records: Records) -> dict[str, Any]:
     found: dict[str, Any] = {
         "type": _TYPES[entry.type],
         "name": entry.path,
-        "linkName": entry.target,
+        "linkName": entry.target or _stale_link(block, said),
         "mode": parse_number("mode", block[100:108]),
         "size": int(raw_size) if raw_size else parse_number("size", block[124:136]),
         "uid": entry.uid,
@@ -100,6 +100,13 @@ def with_content(
 def render(entry: dict[str, Any]) -> bytes:
     """Return an entry as Go's encoding/json writes it."""
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).translate(_HTML).encode()
+
+
+def _stale_link(block: bytes, said: dict[bytes, bytes]) -> str:
+    """Return the link target in the header of what is no link: Go's readers see one there, and
+    buildah's whiteouts have that of an entry before them."""
+    linkpath = said.get(b"linkpath")
+    return link_target(block) if linkpath is None else decode_text("link target", linkpath)
 
 
 def _time(value: bytes | None) -> str:

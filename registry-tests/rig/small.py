@@ -7,15 +7,20 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from support import images
+from support.images import Image, Member
 
 from rig.twopkg import write_image
 from tools.images import layout as oci
 from tools.images.layout import Layout
 from tools.images.spec import FORMATS
 
+STABLE = 30
+"""Files of the image that changes, which are the same in both versions."""
 CONFIG = "application/vnd.oci.image.config.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -33,6 +38,47 @@ def small(path: Path, tag: str = "v1", version: str = "1") -> Layout:
         "etc/release": f"{version}\n".encode(),
     }
     return write_image(path, tag, [stable, moving, {"usr/bin/app": b"#!/bin/sh\n"}])
+
+
+def changing(version: int) -> list[Member]:
+    """A layer for upgrades: in version 2 files are new, gone, longer, and changed in places."""
+    tool = _noise("tool", 1_500_000)
+    disk = _noise("disk", 300_000) + bytes(1_000_000) + _noise("disk's end", 300_000)
+    members = [
+        images.directory("usr"),
+        images.directory("usr/share"),
+        *(
+            images.file(f"usr/share/{number:02}", _noise(f"file {number}", 20_000 + number))
+            for number in range(STABLE)
+        ),
+        images.file("usr/empty"),
+        # As buildah writes whiteouts: with the target of a link that came before.
+        images.file("usr/stale", target="share/00"),
+        images.symlink("usr/link", "share/00"),
+        images.hardlink("usr/hard", "usr/share/01"),
+        images.file("usr/marked", _noise("marked", 9_000), xattrs={"user.test": "x"}),
+    ]
+    if version == 2:
+        tool = tool[:700_000] + b"inserted" + tool[700_000:]
+        disk = disk[:-10] + b"0123456789"
+        members += [
+            images.file("usr/new", _noise("new", 100_000)),
+            images.file("usr/moved", _noise("file 2", 20_002), mode=0o755, uid=7),
+        ]
+    else:
+        members.append(images.file("usr/old", _noise("old", 50_000)))
+    return [
+        *members,
+        images.file("usr/tool", tool, mode=0o755),
+        images.file("usr/disk", disk),
+        images.file("usr/last", f"{version}\n"),
+    ]
+
+
+def of_layers(path: Path, *layers: Sequence[Member] | bytes) -> Layout:
+    """An image in a new layout at `path`: entries, or bytes that are a tar stream, by layer."""
+    made: Image = images.image(*layers, compression="none")
+    return oci.read(images.write_layout(path, {"v1": made}))
 
 
 def medium(path: Path, tag: str = "v1", version: str = "1") -> Layout:

@@ -25,7 +25,11 @@ sys.path.insert(1, str(ROOT / "registry-tests"))
 from tools.bench import contest, partial  # noqa: E402
 from tools.bench.contest import MB, Outcome  # noqa: E402
 
-PARTS = {"import": contest.cold_import, "pull": contest.cold_pull}
+PARTS = {
+    "import": contest.cold_import,
+    "pull": contest.cold_pull,
+    "write": contest.write_chunked,
+}
 
 
 def main() -> int:
@@ -105,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="import, pull (default: both), partial"
+        "parts", nargs="*", metavar="PART", help="import, pull, write (default: these), partial"
     )
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each side (3)")
     parser.add_argument("--image", default="server", choices=("base", "server"))

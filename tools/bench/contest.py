@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rig import reference
+from rig import forky, reference
 from rig.peers import require
 from rig.registry import run_registry
 
 from tools.bench.measure import Cost, median, run, warm
 from tools.images import build, cache
+from tools.images import layout as oci
 from tools.images.push import push
 from tools.images.spec import IMAGES
 
@@ -145,6 +146,45 @@ def cold_pull(image: str, version: str, runs: int) -> Iterator[Outcome]:
                 (Target("wall", 1.0), Target("peak", 200 * MB, False)),
                 runs,
             )
+
+
+def write_chunked(image: str, version: str, runs: int) -> Iterator[Outcome]:
+    """A stored image to a layout as zstd:chunked, and current skopeo doing so from plain tars."""
+    plain = build.image(image, version, "plain")
+    warm(plain.blob(layer["digest"]) for layer in plain.layers)
+    with cache.scratch(_place()) as place:
+        repo = place / "repo"
+        run(_pull(plain.reference, place))
+        peer = forky.Forky(forky.root(), place)
+
+        def write_theirs(work: Path) -> list[str]:
+            return peer.bound(image=plain.path, out=work).command(
+                "skopeo", "copy", "--quiet", "--dest-compress-format=zstd:chunked",
+                f"oci:/run/host/image:{plain.tag}", "oci:/run/host/out/layout:x",
+            )  # fmt: skip
+
+        def write_ours(work: Path) -> list[str]:
+            return [
+                sys.executable, "-m", "bridge", "image", "push", "--quiet", plain.reference,
+                f"oci:{work / 'layout'}:x", f"--repo={repo}", "--compression=zstd:chunked",
+            ]  # fmt: skip
+
+        for name in ("g", "r", "t"):
+            (place / name).mkdir()
+        (place / "storage.conf").write_text("")
+        sizes = []
+        for number, command in enumerate((write_ours, write_theirs)):
+            (work := place / str(number)).mkdir()
+            run(command(work))
+            sizes.append(sum(each["size"] for each in oci.read(work / "layout").layers))
+        yield _compare(
+            f"os/{image}:{version} to a layout as zstd:chunked, {sizes[0]:,} bytes, against skopeo"
+            f" copy, {sizes[1]:,} bytes ({sizes[0] / sizes[1]:.3f} x)",
+            Side("bootc-py", write_ours),
+            Side("skopeo", write_theirs),
+            (Target("wall", 1.0), Target("peak", 200 * MB, False)),
+            runs,
+        )
 
 
 def _pull(name: str, work: Path) -> list[str]:
