@@ -92,7 +92,7 @@ class _Builder:
         self._end = end
         self._entries: dict[str, _Facts] = {}
         self._files: dict[str, TocFile] = {}
-        self._times: dict[object, int] = {}
+        self._times: dict[str, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
         self._chunks: list[dict[str, Any]] = []
         self._count = 0
@@ -126,8 +126,8 @@ class _Builder:
         return Toc(self._entries, self._files, tar_split_digest)
 
     def _facts(self, entry: dict[str, Any]) -> tuple[str, _Facts]:
-        name = entry.get("name")
-        kind = _TYPES.get(entry.get("type", ""))
+        name, of_kind = entry.get("name"), entry.get("type")
+        kind = _TYPES.get(of_kind) if isinstance(of_kind, str) else None
         if not isinstance(name, str) or not name or kind is None:
             raise MalformedImage("its table of contents has an entry without name or type")
         get = entry.get
@@ -136,6 +136,10 @@ class _Builder:
             size = _number(get("size", 0))
         elif kind in _LINKS:
             target = get("linkName", "")
+            if not isinstance(target, str):
+                raise MalformedImage(
+                    f"its table of contents has no text for the target of {name!r:.300}"
+                )
         elif kind in _DEVICES:
             device = _number(get("devMajor", 0)), _number(get("devMinor", 0))
         mode, uid, gid = get("mode", 0), get("uid", 0), get("gid", 0)
@@ -144,7 +148,7 @@ class _Builder:
                 f"its table of contents has no numbers for mode or owner of {name!r:.300}"
             )
         time, xattrs = get("modtime"), get("xattrs")
-        seconds = self._times.get(time)
+        seconds = self._times.get(time) if isinstance(time, str) else None
         if seconds is None:
             seconds = self._time(time)
         return name, (
