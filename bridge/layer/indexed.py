@@ -113,11 +113,15 @@ class _Skeleton:
         chunks = decompress(self._packed, "zstd")
         data, at = b"", 0
         for file, size in zip(self.files, self._sizes, strict=True):
-            while len(data) - at < size:
-                data, at = data[at:] + next(chunks), 0
-            yield data[at : at + size]
+            while size > len(data) - at:
+                if at < len(data):
+                    yield data[at:]
+                    size -= len(data) - at
+                data, at = next(chunks), 0
+            if size:
+                yield data[at : at + size]
+                at += size
             yield file
-            at += size
         yield data[at:]
         yield from chunks
 

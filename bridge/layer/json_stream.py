@@ -15,6 +15,8 @@ from bridge import limits
 from bridge.errors import MalformedImage
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_NUMBERS = (int, float)
+_NUMBER_REST = re.compile(r"[0-9.eE+-]*")
 
 
 class Scanner:
@@ -25,6 +27,8 @@ class Scanner:
         self._text = ""
         self._at = 0
         self._ended = False
+        self._singly = False
+        """What is at hand cannot be read several elements at once."""
         self._decode = codecs.getincrementaldecoder("utf-8")("strict").decode
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
         self._scan = self._decoder.raw_decode
@@ -64,15 +68,17 @@ class Scanner:
         """Yield as many elements as can be seen to end in the text at hand, all but the last.
 
         `},{"` has a quotation mark that within a string would have a backslash before it, so it is
-        between two objects: of this list, or of one in it, which is no JSON when cut off there.
+        between two objects: of this list, or of one in it, which is no JSON when cut off there. So
+        is a string that ends with the first three.
         """
-        cut = self._text.rfind('},{"', self._at)
+        cut = -1 if self._singly else self._text.rfind('},{"', self._at)
         if cut < 0:
             return
         try:
             values = self._decoder.decode(f"[{self._text[self._at : cut + 1]}]")
         except (ValueError, RecursionError):
-            return  # one by one it will be seen what is wrong
+            self._singly = True  # one by one it will be seen what is wrong
+            return
         self._at = cut + 2
         yield from values
 
@@ -80,16 +86,21 @@ class Scanner:
         """Return the value that comes next."""
         self._skip()
         while True:
+            problem = ""
             try:
                 value, end = self._scan(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                # It may be cut off here, and go on in the next chunk.
-                if len(self._text) - self._at > limits.TOC_VALUE_MAX or not self._more():
-                    raise MalformedImage(f"its table of contents is no JSON: {error}") from None
-                continue
-            if end < len(self._text) or not self._more():  # a number may go on
-                self._at = end
-                return value
+                problem = f": {error}"
+            else:
+                if type(value) not in _NUMBERS or not _NUMBER_REST.fullmatch(self._text, end):
+                    break
+            # It may be cut off here, or be another number with what is in the next chunk.
+            if len(self._text) - self._at > limits.TOC_VALUE_MAX or not self._more():
+                if problem:
+                    raise MalformedImage(f"its table of contents is no JSON{problem}")
+                break
+        self._at = end
+        return value
 
     def finish(self) -> None:
         """Raise `MalformedImage` unless all is read."""
@@ -113,17 +124,19 @@ class Scanner:
         self._at += 1
 
     def _more(self) -> bool:
-        if self._ended:
-            return False
-        chunk = next(self._chunks, None)
-        self._ended = chunk is None
-        try:
-            text = self._decode(chunk or b"", self._ended)
-        except UnicodeDecodeError:
-            raise MalformedImage("its table of contents is not in UTF-8") from None
-        self._text = self._text[self._at :] + text
-        self._at = 0
-        return bool(text) or self._more()
+        while not self._ended:
+            chunk = next(self._chunks, None)
+            self._ended = chunk is None
+            try:
+                text = self._decode(chunk or b"", self._ended)
+            except UnicodeDecodeError:
+                raise MalformedImage("its table of contents is not in UTF-8") from None
+            if text:
+                self._text = self._text[self._at :] + text
+                self._at = 0
+                self._singly = False
+                return True
+        return False
 
     def _fail(self) -> NoReturn:
         raise MalformedImage("its table of contents is not a JSON object of the form it must have")

@@ -101,7 +101,7 @@ class _Builder:
         self._most = most
         self._entries: dict[str, _Facts] = {}
         self._files: dict[str, TocFile] = {}
-        self._times: dict[object, int] = {}
+        self._times: dict[str, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
         self._chunks: list[dict[str, Any]] = []
         self._held = 0
@@ -132,8 +132,8 @@ class _Builder:
         return Toc(self._entries, self._files, tar_split_digest, self._held)
 
     def _facts(self, entry: dict[str, Any]) -> tuple[str, _Facts]:
-        name = entry.get("name")
-        kind = _TYPES.get(entry.get("type", ""))
+        name, of_kind = entry.get("name"), entry.get("type")
+        kind = _TYPES.get(of_kind) if isinstance(of_kind, str) else None
         if not isinstance(name, str) or not name or kind is None:
             raise MalformedImage("its table of contents has an entry without name or type")
         get = entry.get
@@ -159,7 +159,7 @@ class _Builder:
                 f"its table of contents has names of more than {limits.NAMES_MAX} characters"
             )
         time, xattrs = get("modtime"), get("xattrs")
-        seconds = self._times.get(time)
+        seconds = self._times.get(time) if isinstance(time, str) else None
         if seconds is None:
             seconds = self._time(time)
         pairs = _xattrs(xattrs) if xattrs else ()
