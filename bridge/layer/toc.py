@@ -68,7 +68,7 @@ def parse_toc(chunks: Iterable[bytes], end: int) -> Toc:
     that do not make their file, or that lie outside of the blob or over one another.
     """
     scanner = Scanner(chunks)
-    builder = _Builder(end)
+    builder = TocBuilder(end)
     version: object = None
     digest: object = None
     for key in scanner.members():
@@ -87,10 +87,16 @@ def parse_toc(chunks: Iterable[bytes], end: int) -> Toc:
     return builder.toc(None if digest in (None, "") else _digest(digest))
 
 
-class _Builder:
+class TocBuilder:
+    """Takes the entries of a table of contents one by one, of a blob whose content ends at `end`.
+
+    Raises what `parse_toc` does.
+    """
+
     def __init__(self, end: int) -> None:
         self._end = end
-        self._entries: dict[str, _Facts] = {}
+        self.entries: dict[str, _Facts] = {}
+        """By their names, so far."""
         self._files: dict[str, TocFile] = {}
         self._times: dict[object, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
@@ -98,6 +104,7 @@ class _Builder:
         self._count = 0
 
     def add(self, entry: object) -> None:
+        """Take the next entry."""
         self._count += 1
         if self._count > limits.TOC_ENTRIES_MAX:
             raise MalformedImage(
@@ -113,17 +120,18 @@ class _Builder:
             return
         self._end_file()
         name, facts = self._facts(entry)
-        if name in self._entries:
+        if name in self.entries:
             raise MalformedImage(f"its table of contents has {name!r:.300} twice")
-        self._entries[name] = facts
+        self.entries[name] = facts
         if facts[0] is _FILE and facts[4]:
             self._file = entry
             self._chunks.append(entry)
 
     def toc(self, tar_split_digest: bytes | None) -> Toc:
+        """Take that there are no more, and return them all."""
         self._end_file()
         self._refuse_overlaps()
-        return Toc(self._entries, self._files, tar_split_digest)
+        return Toc(self.entries, self._files, tar_split_digest)
 
     def _facts(self, entry: dict[str, Any]) -> tuple[str, _Facts]:
         name = entry.get("name")

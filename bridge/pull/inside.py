@@ -46,13 +46,18 @@ def _look(source: Source, plan: LayerPlan, meter: Meter) -> LayerPlan:
     location = indexed.locate(layer.annotations, layer.size, compression)
     if location is None:
         return plan.whole("its blob does not say what is inside it")
+
+    def head(size: int) -> bytes:
+        with source.parts(layer, [(0, size)], meter) as parts:
+            return parts.read(0, size)
+
     start = location.start
     for _ in range(2):
         tail = source.tail(layer, start, meter)
         if tail is None:
             return plan.whole("the registry does not serve parts of blobs")
         try:
-            index = indexed.read(location, tail)
+            index = indexed.read(location, tail, head)
         except indexed.MoreNeeded as more:
             start = more.start
         else:
