@@ -245,6 +245,10 @@ def _with_ends(entries: Iterable[dict[str, Any]], end: int) -> Iterator[dict[str
             waiting = [entry]
         elif waiting:
             waiting.append(entry)
+            if len(waiting) > limits.TOC_ENTRIES_MAX:
+                raise MalformedImage(
+                    f"its table of contents has more than {limits.TOC_ENTRIES_MAX} entries"
+                )
         else:
             yield entry
     if waiting:

@@ -39,22 +39,16 @@ def render(header: GoHeader) -> bytes:
     Raises `MalformedImage` for what neither ustar nor pax can say.
     """
     name = _bytes(header.name)
+    split = None if _fits_text(name, _NAME) else _split(name)
     records: dict[bytes, bytes] = {b"SCHILY.xattr." + key: value for key, value in header.xattrs}
-    prefix = b""
-    if not _fits_text(name, _NAME):
-        split = _split(name)
-        if split is None:
-            records[b"path"] = name
-        elif not records:
-            prefix, short = split
     for key, text, room in (
-        (b"linkpath", header.target, _NAME),
-        (b"uname", header.user, _OWNER),
-        (b"gname", header.group, _OWNER),
+        (b"path", name, _NAME),
+        (b"linkpath", _bytes(header.target), _NAME),
+        (b"uname", _bytes(header.user), _OWNER),
+        (b"gname", _bytes(header.group), _OWNER),
     ):
-        value = _bytes(text)
-        if not _fits_text(value, room):
-            records[key] = value
+        if not _fits_text(text, room) and not (key == b"path" and split):
+            records[key] = text
     for key, number, width in (
         (b"uid", header.uid, 8),
         (b"gid", header.gid, 8),
@@ -65,24 +59,28 @@ def render(header: GoHeader) -> bytes:
             records[key] = str(number).encode()
     if not all(_fits(number, 8) for number in (header.mode, *header.device)):
         raise MalformedImage(f"the mode or device of {header.name!r:.300} fits in no tar header")
-    if records:
-        if prefix or not _fits_text(name, _NAME):
-            records[b"path"] = name
-        return _extended(name, records) + _block(header, name, b"")
-    return _block(header, short if prefix else name, prefix)
+    if not records:
+        prefix, short = split or (b"", name)
+        return _block(header, short, prefix)
+    if split:
+        records[b"path"] = name  # only ustar has a prefix
+    return _extended(name, records) + _block(header, name, b"")
 
 
 def _extended(name: bytes, records: dict[bytes, bytes]) -> bytes:
     data = b"".join(_record(key, value) for key, value in sorted(records.items()))
-    directory, _, base = name.rpartition(b"/")
-    root = b"/" if name.startswith(b"/") else b""
-    joined = b"/".join(each for each in (directory, b"PaxHeaders.0", base) if each)
-    path = normpath(root + joined.lstrip(b"/"))
+    directory, slash, base = name.rpartition(b"/")
+    path = normpath(directory + slash + b"PaxHeaders.0" + (b"/" + base if base else b""))
+    path = b"/" + path.lstrip(b"/") if path.startswith(b"/") else path
     block = bytearray(BLOCK)
     _put(block, 0, _NAME, _ascii(path)[:_NAME].rstrip(b"/"))
     for at, width, number in (
-        (100, 8, 0), (108, 8, 0), (116, 8, 0), (124, 12, len(data)), (136, 12, 0),
-    ):  # fmt: skip
+        (100, 8, 0),
+        (108, 8, 0),
+        (116, 8, 0),
+        (124, 12, len(data)),
+        (136, 12, 0),
+    ):
         _put(block, at, width, _octal(number, width))
     return _finished(block, _XHEADER) + data + bytes(-len(data) % BLOCK)
 
@@ -118,8 +116,9 @@ def _finished(block: bytearray, type_flag: bytes) -> bytes:
 def _put(block: bytearray, at: int, width: int, text: bytes) -> None:
     cut = text[:width]
     if len(text) > width and cut.endswith(b"/"):
-        # A reader might take a name with a slash at the end of its field for a directory's.
-        cut = cut[:-1].rstrip(b"/")
+        # So that no reader takes a cut-off name for a directory's; more slashes stay behind it.
+        end = len(cut[:-1].rstrip(b"/"))
+        cut = cut[:end] + b"\0" + cut[end + 1 :]
     block[at : at + len(cut)] = cut
 
 

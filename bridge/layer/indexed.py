@@ -35,6 +35,11 @@ def locate(annotations: Mapping[str, str], blob_size: int, compression: str) -> 
 
     Raises `MalformedImage` where it says so, and it cannot be, or does not do for fetching parts.
     """
+    if estargz.ANNOTATION in annotations and any(
+        prefix + zstd_chunked.TOC_DIGEST in annotations
+        for prefix in (zstd_chunked.PREFIX, zstd_chunked.OLD_PREFIX)
+    ):
+        raise MalformedImage("its annotations say that it is zstd:chunked, and eStargz as well")
     if compression == "zstd":
         return zstd_chunked.locate(annotations, blob_size)
     if compression == "gzip":
