@@ -11,14 +11,15 @@ import zstandard
 
 from bridge import limits
 from bridge.errors import MalformedImage
-from bridge.layer import toc, zstd_chunked
+from bridge.layer import estargz, toc, zstd_chunked
 from bridge.layer.blob_index import BlobIndex, File
 from bridge.layer.compression import decompress
+from bridge.layer.estargz import EstargzLocation
 from bridge.layer.tar import Entry
 from bridge.layer.tar_split import read_tar_split
 from bridge.layer.zstd_chunked import ChunkedLocation
 
-Location = ChunkedLocation
+Location = ChunkedLocation | EstargzLocation
 
 
 class MoreNeeded(Exception):
@@ -34,18 +35,39 @@ def locate(annotations: Mapping[str, str], blob_size: int, compression: str) -> 
 
     Raises `MalformedImage` where it says so, and it cannot be, or does not do for fetching parts.
     """
-    if compression != "zstd":
-        return None
-    return zstd_chunked.locate(annotations, blob_size)
+    if estargz.ANNOTATION in annotations and any(
+        prefix + zstd_chunked.TOC_DIGEST in annotations
+        for prefix in (zstd_chunked.PREFIX, zstd_chunked.OLD_PREFIX)
+    ):
+        raise MalformedImage("its annotations say that it is zstd:chunked, and eStargz as well")
+    if compression == "zstd":
+        return zstd_chunked.locate(annotations, blob_size)
+    if compression == "gzip":
+        return estargz.locate(annotations, blob_size)
+    return None
 
 
-def read(location: Location, tail: bytes, most: int = limits.TOC_ENTRIES_MAX) -> BlobIndex:
+def read(
+    location: Location,
+    tail: bytes,
+    head: Callable[[int], bytes] | None = None,
+    most: int = limits.TOC_ENTRIES_MAX,
+) -> BlobIndex:
     """Return the index of a blob, given its bytes from `location.start` on; `most` is how much it
     may hold.
 
+    `head` returns as many of the blob's first bytes; without it, an eStargz layer's headers are
+    not compared with those that were made of its table of contents.
+
     Raises `MalformedImage` where it is not the one that the manifest means, or makes no sense:
-    the blob can still be fetched whole.
+    the blob can still be fetched whole. `MoreNeeded` where `tail` has to be longer.
     """
+    if isinstance(location, EstargzLocation):
+        return _read_estargz(location, tail, head, most)
+    return _read_chunked(location, tail, most)
+
+
+def _read_chunked(location: ChunkedLocation, tail: bytes, most: int) -> BlobIndex:
     packed_toc, packed_split = zstd_chunked.split(location, tail)
     found = toc.parse_toc(_unpacked(packed_toc, location.toc.size), location.start, most)
     if found.tar_split_digest != hashlib.sha256(packed_split).digest():
@@ -82,6 +104,38 @@ def read(location: Location, tail: bytes, most: int = limits.TOC_ENTRIES_MAX) ->
     )
 
 
+def _read_estargz(
+    location: EstargzLocation,
+    tail: bytes,
+    head: Callable[[int], bytes] | None,
+    most: int,
+) -> BlobIndex:
+    end, footer = estargz.parse_footer(tail)
+    start = location.blob_size - len(tail)
+    if not 0 < end < location.blob_size - footer or location.blob_size - end > limits.TOC_MAX:
+        raise MalformedImage("its table of contents is not where its footer says")
+    if end < start:
+        raise MoreNeeded(end)
+    table = estargz.Table(tail[end - start : -footer], location.toc_digest)
+    skeleton = _Skeleton()
+    contents = estargz.Contents(table, end, most, skeleton.add, skeleton.content)
+    if skeleton.offset > limits.CONTENT_MAX:
+        raise MalformedImage(f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit")
+    skeleton.files = contents.files
+    skeleton.end()
+    if head is not None:
+        estargz.compare(skeleton.parts(), head(min(end, limits.ESTARGZ_HEAD)))
+    return BlobIndex(
+        "gzip",
+        tuple(skeleton.files),
+        skeleton.parts,
+        skeleton.offset,
+        end,
+        contents.held,
+        contents.checker,
+    )
+
+
 class _Skeleton:
     """The bytes between files, compressed: headers, which take next to nothing so, and are quicker
     to have again than from a tar-split."""
@@ -102,9 +156,15 @@ class _Skeleton:
 
     def file(self, file: File) -> None:
         self.files.append(file)
+        self.content(file.size)
+
+    def content(self, size: int) -> int:
+        """Take that content of a file follows, which is added to `files` later; return where."""
+        at = self.offset
         self._sizes.append(self._size)
         self._size = 0
-        self.offset += file.size
+        self.offset += size
+        return at
 
     def end(self) -> None:
         self._packed = [b"".join(self._packed) + self._compressor.flush()]

@@ -76,7 +76,7 @@ def parse_toc(chunks: Iterable[bytes], end: int, most: int = limits.TOC_ENTRIES_
     holds more than `most`, or names of more than `NAMES_MAX` characters.
     """
     scanner = Scanner(chunks)
-    builder = _Builder(end, most)
+    builder = TocBuilder(end, most)
     version: object = None
     digest: object = None
     for key in scanner.members():
@@ -95,11 +95,17 @@ def parse_toc(chunks: Iterable[bytes], end: int, most: int = limits.TOC_ENTRIES_
     return builder.toc(None if digest in (None, "") else _digest(digest))
 
 
-class _Builder:
+class TocBuilder:
+    """Takes the entries of a table of contents one by one, of a blob whose content ends at `end`.
+
+    Raises what `parse_toc` does.
+    """
+
     def __init__(self, end: int, most: int) -> None:
         self._end = end
         self._most = most
-        self._entries: dict[str, _Facts] = {}
+        self.entries: dict[str, _Facts] = {}
+        """By their names, so far."""
         self._files: dict[str, TocFile] = {}
         self._times: dict[str, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
@@ -108,6 +114,7 @@ class _Builder:
         self._characters = 0
 
     def add(self, entry: object) -> None:
+        """Take the next entry."""
         self._hold(1)
         if not isinstance(entry, dict):
             raise MalformedImage("its table of contents has an entry that is no object")
@@ -119,17 +126,18 @@ class _Builder:
             return
         self._end_file()
         name, facts = self._facts(entry)
-        if name in self._entries:
+        if name in self.entries:
             raise MalformedImage(f"its table of contents has {name!r:.300} twice")
-        self._entries[name] = facts
+        self.entries[name] = facts
         if facts[0] is _FILE and facts[4]:
             self._file = entry
             self._chunks.append(entry)
 
     def toc(self, tar_split_digest: bytes | None) -> Toc:
+        """Take that there are no more, and return them all."""
         self._end_file()
         self._refuse_overlaps()
-        return Toc(self._entries, self._files, tar_split_digest, self._held)
+        return Toc(self.entries, self._files, tar_split_digest, self._held)
 
     def _facts(self, entry: dict[str, Any]) -> tuple[str, _Facts]:
         name, of_kind = entry.get("name"), entry.get("type")

@@ -59,10 +59,12 @@ class _Room:
                 )
             self._bytes -= size
 
-    def read(self, location: indexed.Location, tail: bytes) -> BlobIndex:
+    def read(
+        self, location: indexed.Location, tail: bytes, head: Callable[[int], bytes]
+    ) -> BlobIndex:
         """Do what `indexed.read` does, for one blob at a time."""
         with self._lock:
-            index = indexed.read(location, tail, self._entries)
+            index = indexed.read(location, tail, head, self._entries)
             self._entries -= index.held
             return index
 
@@ -75,6 +77,11 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room) -> LayerPl
     location = indexed.locate(layer.annotations, layer.size, compression)
     if location is None:
         return plan.whole("its blob does not say what is inside it")
+
+    def head(size: int) -> bytes:
+        with source.parts(layer, [(0, size)], meter) as parts:
+            return parts.read(0, size)
+
     start = location.start
     for _ in range(2):
         room.take(layer.size - start)
@@ -82,7 +89,7 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room) -> LayerPl
         if tail is None:
             return plan.whole("the registry does not serve parts of blobs")
         try:
-            index = room.read(location, tail)
+            index = room.read(location, tail, head)
         except indexed.MoreNeeded as more:
             start = more.start
         else:
