@@ -103,12 +103,21 @@ class Table:
 
     def stream(self) -> Iterator[bytes]:
         """Yield the bytes of the tar stream that the table is: the last ones of the layer's."""
-        size = 0
+        size = held = 0
+        ready: list[bytes] = []
         for chunk in decompress((self._packed,), "gzip"):
             size += len(chunk)
             if size > limits.TOC_MAX:
                 raise MalformedImage(f"its table of contents is larger than {limits.TOC_MAX} bytes")
-            yield chunk
+            # In a member for each byte, who looks for the end of a value would look as often.
+            ready.append(chunk)
+            held += len(chunk)
+            if held >= limits.BLOB_BUFFER:
+                yield b"".join(ready)
+                ready.clear()
+                held = 0
+        if ready:
+            yield b"".join(ready)
 
     def json(self) -> Iterator[bytes]:
         """Yield the document itself."""

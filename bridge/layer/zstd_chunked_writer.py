@@ -40,7 +40,7 @@ _INDEX_LEVEL = 15
 """Of table of contents and tar-split: who upgrades fetches them each time."""
 _BATCH = 2 * limits.MIB
 """Bytes that a thread is given at once."""
-_SEGMENT_MAX = limits.MIB
+_SEGMENT = limits.MIB
 """Bytes in one line of the tar-split."""
 _MANY = 512
 """Frames at most, in a batch of small files."""
@@ -163,8 +163,8 @@ class _Writer:
         while len(self._headers) > limits.PIECE_HELD_MAX:
             self._put_headers(limits.PIECE_HELD_MAX)
         self._segment += data
-        while len(self._segment) > _SEGMENT_MAX:
-            self._flush_segment(_SEGMENT_MAX)
+        while len(self._segment) > _SEGMENT:
+            self._flush_segment(_SEGMENT)
 
     def _flush_segment(self, most: int | None = None) -> None:
         if self._segment:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import random
 import tarfile
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from support.estargz import ANNOTATION, Stargz, entry, estargz, footer, gnu
 
 from bridge import limits
 from bridge.errors import MalformedImage
+from bridge.layer import estargz as reader
 from bridge.layer import indexed
 from bridge.layer.blob_index import BlobIndex
 from bridge.layer.pieces import unpack
@@ -224,3 +227,18 @@ def test_where_it_is_said() -> None:
     large = indexed.locate(digest, 128 * limits.MIB, "gzip")
     assert large is not None
     assert large.start == 127 * limits.MIB
+
+
+def test_a_table_in_a_gzip_member_for_each_byte_is_read_in_large_chunks() -> None:
+    """Else the end of a long value would be looked for as often as it has bytes."""
+    text = b'{"version":1,"x":"' + bytes(20_000).replace(b"\0", b"x") + b'","entries":[]}'
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        info = tarfile.TarInfo("stargz.index.json")
+        info.size = len(text)
+        archive.addfile(info, io.BytesIO(text))
+    packed = b"".join(gzip.compress(bytes([each]), 1) for each in out.getvalue())
+    table = reader.Table(packed, hashlib.sha256(text).digest())
+    chunks = list(table.json())
+    assert b"".join(chunks) == text
+    assert len(chunks) == 1
