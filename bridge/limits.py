@@ -134,7 +134,7 @@ RANGE_GAP_LEAST = 4 * KIB
 """A gap up to this is fetched along: a request and its answer's headers cost about as much."""
 RANGE_GAP_MOST = 256 * KIB
 """A larger gap is not fetched along for the time that it may save."""
-RANGE_GAPS_PERCENT = 4
+RANGE_GAPS_PERMILLE = 5
 """Of the bytes that are missing: what gaps may add to them to save round trips."""
 RANGES_MOST = 188
 """Ranges in which the layers of an image are fetched: more gaps are closed to keep to it. With what

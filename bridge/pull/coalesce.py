@@ -14,7 +14,7 @@ from bridge.limits import (
     RANGE_CONNECTIONS,
     RANGE_GAP_LEAST,
     RANGE_GAP_MOST,
-    RANGE_GAPS_PERCENT,
+    RANGE_GAPS_PERMILLE,
     RANGES_MOST,
 )
 
@@ -54,7 +54,7 @@ def coalesce(wanted: Sequence[Sequence[Range]], link: Link) -> list[list[Range]]
     """Return the ranges to ask for, blob by blob, given the ones wanted of each (`joined`).
 
     The smallest gaps are closed first: all that are cheaper than a request's own bytes, then those
-    worth their round trip while they add no more than `RANGE_GAPS_PERCENT` to what is wanted, and
+    worth their round trip while they add no more than `RANGE_GAPS_PERMILLE` to what is wanted, and
     then as many as it takes to have `RANGES_MOST` requests at most.
     """
     bytes_wanted = sum(end - start for ranges in wanted for start, end in ranges)
@@ -64,7 +64,7 @@ def coalesce(wanted: Sequence[Sequence[Range]], link: Link) -> list[list[Range]]
         for blob, ranges in enumerate(wanted)
         for at in range(len(ranges) - 1)
     )
-    allowed = bytes_wanted * RANGE_GAPS_PERCENT // 100
+    allowed = bytes_wanted * RANGE_GAPS_PERMILLE // 1000
     closed: list[set[int]] = [set() for _ in wanted]
     added = 0
     for gap, blob, at in gaps:

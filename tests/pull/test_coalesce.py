@@ -74,10 +74,10 @@ def test_gaps_that_cost_less_than_a_request_are_always_closed() -> None:
 
 
 def test_gaps_worth_a_round_trip_are_closed_while_they_add_little() -> None:
-    # 250 KB a round trip; 4 % of 3 MiB are 125 KB.
-    assert len(coalesce([spaced(100 * K, 200 * K)], FAR)[0]) == 2
-    assert len(coalesce([spaced(100 * K, 20 * K)], FAR)[0]) == 1
-    assert len(coalesce([spaced(100 * K, 20 * K)], Link())[0]) == 3
+    # 250 KB a round trip; 0.5 % of 3 MiB are 15 KiB.
+    assert len(coalesce([spaced(100 * K, 200 * K)], FAR)[0]) == 3
+    assert len(coalesce([spaced(100 * K, 15 * K)], FAR)[0]) == 2
+    assert len(coalesce([spaced(100 * K, 15 * K)], Link())[0]) == 3
 
 
 def test_there_are_never_more_ranges_than_is_good() -> None:
