@@ -63,7 +63,7 @@ def missing(blob: BlobIndex, places: Mapping[bytes, Place]) -> Missing:
             elif piece.digest not in pieces:  # one that the layer has twice is fetched once
                 pieces[piece.digest] = where
                 ranges.append(where)
-    return Missing(pieces, tuple(joined(ranges)), tuple(joined(local)), files, size)
+    return Missing(pieces, tuple(joined(sorted(ranges))), tuple(joined(sorted(local))), files, size)
 
 
 def partial_plan(

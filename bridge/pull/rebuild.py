@@ -8,7 +8,7 @@ more. Whether the pieces are the right ones, the DiffID tells, as for any stream
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bridge.errors import MalformedImage, VerificationFailed
 from bridge.layer.blob_index import File, Piece
@@ -51,6 +51,7 @@ class Rebuild:
         self._parts = parts
         self._fetched = fetched
         self._wrong = wrong
+        self._told: set[str] = set()
         self._compression = inside.index.compression
 
     def __iter__(self) -> Iterator[bytes]:
@@ -86,29 +87,41 @@ class Rebuild:
 
     def _here(self, file: File, place: Place) -> Iterator[bytes]:
         """Yield a file that the store has."""
-        if file.size <= SMALL_FILE:
-            data = read_place(self._repo, place, file.digest)
-            if data is not None and len(data) == file.size:
-                yield data
-            else:
-                self._wrong(place)
-                yield from self._new(file)
+        if place.size != file.size:
+            yield from self._new(file)  # which will tell that it has not that digest
             return
-        # Piece by piece, so that no more than one has to be held, or fetched if it is damaged.
+        whole = Piece(file.digest, file.size, 0, 0, zeros=False)
+        chunks = self._stored(whole, place)
+        if chunks is not None:
+            yield from chunks
+            return
+        self._damaged(place)
+        if file.size <= SMALL_FILE:
+            yield from self._new(file)
+            return
+        # What of it is right is used, so that no more of a large one is fetched than has to be.
+        places = []
         offset = place.offset
         for piece in file.pieces:
-            yield from self._piece(piece, Place(place.checksum, offset, piece.size))
+            places.append(Place(place.checksum, offset, piece.size))
             offset += piece.size
+        yield from self._held(file, places)
 
     def _new(self, file: File) -> Iterator[bytes]:
-        """Yield a file in pieces; hold it to its own digest, which is going to be relied on."""
+        """Yield a file that the store has pieces of, or nothing."""
         places = self._plan.places
-        if len(file.pieces) == 1:
-            yield from self._piece(file.pieces[0], None)
+        here = [None if piece.digest == file.digest else places.get(piece.digest)
+                for piece in file.pieces]  # fmt: skip
+        yield from self._held(file, here)
+
+    def _held(self, file: File, places: Sequence[Place | None]) -> Iterator[bytes]:
+        """Yield a file in pieces; hold it to its own digest, which is going to be relied on."""
+        if len(file.pieces) == 1 and not file.pieces[0].zeros:
+            yield from self._piece(file.pieces[0], places[0])
             return
         digest = hashlib.sha256()
-        for piece in file.pieces:
-            for chunk in self._piece(piece, places.get(piece.digest)):
+        for piece, place in zip(file.pieces, places, strict=True):
+            for chunk in self._piece(piece, place):
                 digest.update(chunk)
                 yield chunk
         if digest.digest() != file.digest:
@@ -127,7 +140,7 @@ class Rebuild:
             if chunks is not None:
                 yield from chunks
                 return
-            self._wrong(place)
+            self._damaged(place)
         if piece.size > PIECE_HELD_MAX:
             yield from self._large(piece)
         else:
@@ -141,6 +154,12 @@ class Rebuild:
             return stream_place(self._repo, place, piece.digest)
         data = read_place(self._repo, place, piece.digest)
         return None if data is None else (data,)
+
+    def _damaged(self, place: Place) -> None:
+        """Tell once of each object that it has not what it should."""
+        if place.checksum not in self._told:
+            self._told.add(place.checksum)
+            self._wrong(place)
 
     def _fetch(self, piece: Piece) -> bytes:
         where = self._plan.missing.pieces.get(piece.digest)

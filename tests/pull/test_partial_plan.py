@@ -83,6 +83,13 @@ def test_a_piece_that_a_layer_has_twice_is_fetched_once() -> None:
     assert (70, 90) not in found.ranges
 
 
+def test_a_blob_may_have_files_in_another_order_than_the_archive() -> None:
+    found = missing(blob(TWIN, ONE, TWO), {sha("a"): HERE, sha("c"): HERE})
+    assert list(found.ranges) == [(10, 20), (70, 90)]
+    assert list(found.local) == [(30, 44), (90, 100)]
+    assert all(any(a <= s < e <= b for a, b in found.ranges) for s, e in found.pieces.values())
+
+
 def test_bytes_of_a_plan_add_up_to_the_blob() -> None:
     places = {sha("a"): HERE, sha("one"): HERE}
     found = missing(blob(ONE, TWO, TWIN), places)
