@@ -7,14 +7,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import zstandard
 
-from bridge.layer import indexed, zstd_chunked
+from bridge.layer import indexed, zstd_chunked, zstd_chunked_writer
 from bridge.layer.blob_index import BlobIndex
 from bridge.layer.pieces import unpack
 from bridge.layer.zstd_chunked import FRAME_HEADER, Extent, Footer, as_annotations, skippable
-from bridge.layer.zstd_chunked_writer import write
 from support.images import MEDIA_TYPES, Image, dumps
 
 
@@ -77,7 +77,9 @@ class Blob:
 def chunked(tar: bytes, level: int = 3) -> Blob:
     """Return the blob of a tar stream."""
     out = bytearray()
-    written = write([tar], out.extend, level=level, threads=1)
+    # The level of its documents takes 80 ms to get ready for, which hundreds of layers add up.
+    with mock.patch.object(zstd_chunked_writer, "_INDEX_LEVEL", level):
+        written = zstd_chunked_writer.write([tar], out.extend, level=level, threads=1)
     return Blob(bytes(out), written.annotations)
 
 
