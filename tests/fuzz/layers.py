@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
 import itertools
+import json
 import random
 import struct
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import zstandard
+from support.chunked import Blob, assembled, chunked, compress
 
 from bridge.errors import MalformedImage, NoSpace
-from bridge.layer import compression, pax
+from bridge.layer import compression, indexed, pax, tar_split, toc, zstd_chunked
+from bridge.layer.blob_index import File
 from bridge.layer.tar import EntryType, TarReader
 from bridge.oci.digest import Digest
 from bridge.ostree.repository import Repository
@@ -317,7 +322,208 @@ def _mutate_layer(blob: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
+# -- indexes ---------------------------------------------------------------------------------
+
+
+def _chunked() -> Blob:
+    content = random.Random(1).randbytes(150_000) + bytes(2000)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, kind, data in (
+            ("d", tarfile.DIRTYPE, b""), ("d/several", tarfile.REGTYPE, content),
+            ("d/é", tarfile.REGTYPE, b"content"), ("l", tarfile.SYMTYPE, b""),
+            ("h", tarfile.LNKTYPE, b""), ("c", tarfile.CHRTYPE, b""),
+        ):  # fmt: skip
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.mtime, info.devmajor = kind, len(data), 1700000000.5, 1
+            info.linkname = "d/several" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+            info.pax_headers = {"SCHILY.xattr.user.a": "b"} if data else {}
+            archive.addfile(info, io.BytesIO(data))
+    return chunked(out.getvalue())
+
+
+_BLOB = _chunked()
+_TOC_END = _BLOB.location.start
+_TOC_WORDS = [
+    b'"type":"reg"', b'"type":"chunk"', b'"type":"dir"', b'"name":"d/several"', b'"size":1',
+    b'"offset":1', b'"endOffset":9', b'"chunkSize":1', b'"chunkOffset":0', b'"chunkType":"zeros"',
+    b'"modtime":"0001-01-01T00:00:00Z"', b'"xattrs":{"a":"YQ=="}', b'"entries":[', b'"version":1',
+    b"null", b"true", b"1e5", b"1.5", b"NaN", b"[]", b"{}", b'},{"', b",", b":", b'\\"',
+    b"\\ud800", b'"sha256:' + b"0" * 64 + b'"',
+]  # fmt: skip
+
+
+def _tocs() -> list[bytes]:
+    whole = json.dumps(_BLOB.toc, separators=(",", ":"), ensure_ascii=False).encode()
+    entries = [{key: each[key] for key in each if key != "xattrs"} for each in _BLOB.toc["entries"]]
+    return [whole, json.dumps({"version": 1, "entries": entries}, indent=1).encode()]
+
+
+def _read_toc(data: bytes) -> toc.Toc:
+    """Read it whole and in pieces; both must come to the same."""
+    # Of a large one not the smallest: a value is looked at anew with each chunk.
+    step = max(random.Random(len(data)).randint(1, 200), len(data) // 50)
+    results: list[toc.Toc | None] = []
+    for size in (len(data) or 1, step):
+        try:
+            chunks = (data[at : at + size] for at in range(0, len(data), size))
+            results.append(toc.parse_toc(chunks, _TOC_END))
+        except MalformedImage as error:
+            results.append(None)
+            failure = error
+    assert results[0] == results[1], "cut differently, read differently"
+    if results[0] is None:
+        raise failure
+    return results[0]
+
+
+def _makes_sense(_data: bytes, found: toc.Toc) -> None:
+    """What the rest relies on, and that Python's own reader takes the document."""
+    json.loads(_data)
+    places = []
+    for path, file in found.files.items():
+        assert file.path == path and found.entries[path][4] == file.size > 0
+        assert sum(piece.size for piece in file.pieces) == file.size
+        for piece in file.pieces:
+            assert piece.size > 0 and 0 <= piece.start < piece.end <= _TOC_END
+            assert len(piece.digest) == 32
+            places.append((piece.start, piece.end, piece.digest))
+    for before, after in itertools.pairwise(sorted(set(places))):
+        assert before[1] <= after[0], "two contents in one place"
+
+
+def _tar_splits() -> list[bytes]:
+    lines = b"".join(
+        json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        for line in _BLOB.tar_split
+    )
+    raw = b'{"type":1,"name_raw":"Yf8=","size":5,"payload":"AAAAAAAAAAA=","position":0}\n'
+    return [lines, raw + b'{"type":2, "payload":"YWJj", "position":1}\n']
+
+
+def _read_tar_split(data: bytes) -> list[object]:
+    step = random.Random(len(data)).randint(1, 300)
+    results: list[list[object] | MalformedImage] = []
+    for size in (len(data) or 1, step):
+        parts = (data[at : at + size] for at in range(0, len(data), size))
+        try:
+            results.append(_joined(tar_split.read_tar_split(parts)))
+        except MalformedImage as error:
+            results.append(error)
+    one, other = results
+    if isinstance(one, MalformedImage):
+        assert isinstance(other, MalformedImage), "cut differently, read differently"
+        raise one
+    assert one == other, "cut differently, read differently"
+    return one
+
+
+def _joined(parts: Iterable[bytes | tar_split.Content]) -> list[object]:
+    """Return the parts, bytes that follow one another as one."""
+    found: list[object] = []
+    for part in parts:
+        if isinstance(part, bytes) and found and isinstance(found[-1], bytes):
+            found[-1] += part
+        else:
+            found.append(part)
+    return found
+
+
+def _written_again(_data: bytes, parts: list[object]) -> None:
+    """Our own lines for the same parts are read as the same."""
+    writer = tar_split.TarSplitWriter()
+    lines = b""
+    for part in parts:
+        if isinstance(part, bytes):
+            lines += writer.segment(part)
+        else:
+            assert isinstance(part, tar_split.Content) and part.size > 0
+            name = part.name.encode("utf-8", "surrogatepass")
+            with contextlib.suppress(UnicodeEncodeError):
+                name = part.name.encode("utf-8", "surrogateescape")
+            lines += writer.file(name, part.size, 0)
+    again = _joined(tar_split.read_tar_split([lines]))
+    assert [part for part in again if isinstance(part, bytes)] == [
+        part for part in parts if isinstance(part, bytes)
+    ]
+    assert len(again) == len(parts)
+
+
+def _index_seeds() -> list[bytes]:
+    """Annotations, and a blob's end: what a registry has the say over."""
+    return [json.dumps(dict(_BLOB.annotations)).encode() + b"\0" + _BLOB.tail]
+
+
+def _read_index(data: bytes) -> tuple[object, ...]:
+    text, _, tail = data.partition(b"\0")
+    try:
+        annotations = json.loads(text)
+    except ValueError:
+        raise MalformedImage("annotations that are no JSON") from None
+    if not isinstance(annotations, dict):
+        raise MalformedImage("annotations that are no object")
+    strings = {str(key): str(value) for key, value in annotations.items()}
+    found = indexed.locate(strings, len(_BLOB.data), "zstd")
+    if found is None:
+        return (None,)
+    assert isinstance(found, zstd_chunked.ChunkedLocation)
+    assert 0 < found.start < found.blob_size
+    index = indexed.read(found, tail)
+    size = 0
+    for part in index.skeleton():
+        assert not isinstance(part, File) or part.offset == size
+        size += len(part) if isinstance(part, bytes) else part.size
+    assert size == index.tar_size
+    return index.files, index.tar_size, index.end
+
+
+def _mutate_index(data: bytes, chance: random.Random) -> bytes:
+    """Damage annotations or the end; or have the annotations say that a damaged end is right."""
+    text, _, tail = data.partition(b"\0")
+    if not tail:
+        return mutated(data, chance)
+    match chance.randrange(4):
+        case 0:
+            return mutated(text, chance, [b":1", b"0", b":", b"sha256:"]) + b"\0" + tail
+        case 1:
+            return text + b"\0" + mutated(tail, chance, [b"GNUlInUx", b"\x50\x2a\x4d\x18"])
+    table, split = _BLOB.toc, _BLOB.tar_split
+    lines = b"".join(json.dumps(each).encode() + b"\n" for each in split)
+    digest = f"sha256:{hashlib.sha256(compress(lines)).hexdigest()}"
+    document = json.dumps(table | {"tarSplitDigest": digest}).encode()
+    if chance.random() < 0.5:
+        document = mutated(document, chance, _TOC_WORDS)
+    else:
+        lines = mutated(lines, chance, [b'"type":1', b'"type":2', b'"position":1', b'"size":1'])
+        digest = f"sha256:{hashlib.sha256(compress(lines)).hexdigest()}"
+        document = json.dumps(table | {"tarSplitDigest": digest}).encode()
+    made = assembled(_BLOB.data[:_TOC_END], document, lines)
+    return json.dumps(dict(made.annotations)).encode() + b"\0" + made.tail
+
+
 TARGETS = [
+    Target("toc", _tocs, _read_toc, (MalformedImage,), _makes_sense, _TOC_WORDS),
+    Target(
+        "tar-split",
+        _tar_splits,
+        _read_tar_split,
+        (MalformedImage,),
+        _written_again,
+        [
+            b'"type":1',
+            b'"type":2',
+            b'"position":1',
+            b'"size":7',
+            b'"payload":null',
+            b'"name":"a"',
+            b'"name_raw":"Yf8="',
+            b"\\u003c",
+            b'\\"',
+            b"==",
+            b"\n",
+        ],
+    ),
+    Target("index", _index_seeds, _read_index, (MalformedImage,), mutate=_mutate_index),
     Target("tar", _archives, _read_tar, (MalformedImage,), mutate=_mutate_tar),
     Target(
         "pax",
