@@ -183,7 +183,7 @@ def test_names_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [entry(type="dir", name=f"{number:10}") for number in range(9)]
     toc.parse_toc(document(iter([*names, entry(type="dir", name="x" * 10)])), 1)
     link = entry(type="symlink", name="x" * 5, linkName="y" * 6)
-    with pytest.raises(MalformedImage, match="names of more than 100 characters"):
+    with pytest.raises(MalformedImage, match="names and xattrs of more than 100 bytes"):
         toc.parse_toc(document(iter([*names, link])), 1)
 
 
