@@ -42,6 +42,8 @@ _MODES = tuple(range(0o10000))
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MOST = 1 << 62
 _EMPTY = getsizeof("")
+_TEXT = 256
+"""Bytes of an entry's names and xattrs in memory that count as one more."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
@@ -68,7 +70,8 @@ class Toc(NamedTuple):
     """Those entries that have content, in the order of the table."""
     tar_split_digest: bytes | None
     held: int
-    """Entries, pieces and xattrs, which take about as much memory each."""
+    """Entries, pieces, xattrs, and every 256 bytes of an entry's names and xattrs, which take as
+    much memory each or less."""
 
 
 def parse_toc(chunks: Iterable[bytes], end: int, most: int = limits.TOC_ENTRIES_MAX) -> Toc:
@@ -76,7 +79,7 @@ def parse_toc(chunks: Iterable[bytes], end: int, most: int = limits.TOC_ENTRIES_
 
     Raises `MalformedImage` for what is no such document, names an entry twice, or gives pieces
     that do not make their file, or that lie outside of the blob or over one another; or that
-    holds more than `most`, or names and xattrs that take more than `NAMES_MAX`.
+    holds more than `most`.
     """
     scanner = Scanner(chunks)
     builder = TocBuilder(end, most)
@@ -116,7 +119,6 @@ class TocBuilder:
         self._position = 0  # where in it the next one begins
         self._open: tuple[object, int, int, bool] | None = None  # a piece whose end is not known
         self._held = 0
-        self._text = 0
 
     def add(self, entry: object) -> None:
         """Take the next entry."""
@@ -171,13 +173,9 @@ class TocBuilder:
         if seconds is None:
             seconds = self._time(time)
         pairs = _xattrs(xattrs) if xattrs else ()
-        self._hold(len(pairs))
-        self._text += getsizeof(name) - _EMPTY + getsizeof(target) - _EMPTY
-        self._text += sum(len(key) + len(value) for key, value in pairs)
-        if self._text > limits.NAMES_MAX:
-            raise MalformedImage(
-                f"its table of contents has names and xattrs of more than {limits.NAMES_MAX} bytes"
-            )
+        text = getsizeof(name) + getsizeof(target) - 2 * _EMPTY
+        text += sum(len(key) + len(value) for key, value in pairs)
+        self._hold(len(pairs) + text // _TEXT)
         mode = _MODES[mode & 0o7777]
         return name, (kind, mode, uid, gid, size, seconds, target, device, pairs)
 

@@ -26,9 +26,9 @@ from bridge.layer.zstd_chunked import FRAME_HEADER
 PART = int(os.environ.get("BOOTC_PY_INDEX_PART", "8"))
 MEMORY = 512 * limits.MIB
 FILES = limits.TOC_ENTRIES_MAX // PART
-# What no entry shares with another. In memory each of a name's characters has the four bytes of
-# the largest one.
-NAME = "\U0001f600" + "n" * ((limits.NAMES_MAX // limits.TOC_ENTRIES_MAX - 32) // 4 - 8)
+# What no entry shares with another, and names as long as they can be without counting as more. In
+# memory each of their characters has the four bytes of the largest one.
+NAME = "\U0001f600" + "n" * ((256 - 32) // 4 - 8)
 ENTRY = (
     b'{"type":"reg","name":"%07d%s","size":%d,"uid":%d,"gid":%d,"modtime":"2024-01-01T0%d:%02d:%02dZ",'
     b'"digest":"sha256:%s","offset":%d,"endOffset":%d}'
@@ -39,7 +39,6 @@ import json, sys
 from bridge import limits
 part = int(sys.argv[2])
 limits.TOC_ENTRIES_MAX //= part
-limits.NAMES_MAX //= part
 limits.TOC_TIMES_KEPT //= part
 from bridge.layer import indexed
 from bridge.oci.digest import Digest
