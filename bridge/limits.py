@@ -141,10 +141,11 @@ RANGES_MOST = 188
 else an upgrade asks for, tables of contents above all, it takes less than 200 requests."""
 TOC_MAX = 150 * MIB
 """A table of contents, unpacked or not: what containers/storage takes. 47,000 files make 13 MB."""
-TOC_ENTRIES_MAX = 600_000
+TOC_ENTRIES_MAX = 300_000
 """Entries, further pieces of files and xattrs, in the tables of an image's layers together: each
-takes 300 to 700 bytes of memory. A large OS has 400,000 files."""
-TAILS_MAX = 256 * MIB
+takes 300 to 1000 bytes of memory, less than 512 MiB with what else is held. A Debian server has
+75,000."""
+TAILS_MAX = 64 * MIB
 """The ends of an image's blobs that have these tables, packed: held in memory. 47,000 files make
 7 MB."""
 TOC_VALUE_MAX = 1 * MIB

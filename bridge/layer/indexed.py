@@ -83,7 +83,7 @@ def _read_chunked(location: ChunkedLocation, tail: bytes, most: int) -> BlobInde
             raise MalformedImage(
                 f"its tar-split and its table of contents disagree on {name!r:.300}"
             )
-        skeleton.file(File(name, content.size, content.digest, content.pieces, skeleton.offset))
+        skeleton.file(File(*content, skeleton.offset))
     for lacking in found.files:
         raise MalformedImage(f"its tar-split lacks {lacking!r:.300}")
     if skeleton.offset > limits.CONTENT_MAX:
@@ -150,7 +150,8 @@ class _Skeleton:
         self._packed: list[bytes] = []
 
     def add(self, data: bytes) -> None:
-        self._packed.append(self._compressor.compress(data))
+        if packed := self._compressor.compress(data):
+            self._packed.append(packed)
         self._size += len(data)
         self.offset += len(data)
 
@@ -167,7 +168,7 @@ class _Skeleton:
         return at
 
     def end(self) -> None:
-        self._packed = [b"".join(self._packed) + self._compressor.flush()]
+        self._packed.append(self._compressor.flush())
 
     def parts(self) -> Iterator[bytes | File]:
         chunks = decompress(self._packed, "zstd")
@@ -186,10 +187,12 @@ class _Skeleton:
         yield from chunks
 
 
-def _unpacked(packed: bytes, size: int) -> Iterable[bytes]:
+def _unpacked(packed: memoryview, size: int) -> Iterable[bytes]:
     """Yield what a compressed document unpacks to, which must be `size` bytes."""
     left = size
-    for chunk in decompress((packed,), "zstd"):
+    step = limits.BLOB_BUFFER
+    parts = (bytes(packed[at : at + step]) for at in range(0, len(packed), step))
+    for chunk in decompress(parts, "zstd"):
         left -= len(chunk)
         if left < 0:
             break

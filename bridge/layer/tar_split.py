@@ -65,9 +65,9 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
         lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > limits.TAR_SPLIT_LINE_MAX:
+        if max(map(len, lines)) > limits.TAR_SPLIT_LINE_MAX:
             raise MalformedImage("its tar-split has a line that is too long")
+        rest = lines.pop()
         yield from lines
     if rest:
         yield rest
@@ -149,6 +149,6 @@ class TarSplitWriter:
 def _go_string(text: str) -> str:
     """Return a JSON string as Go's encoding/json writes it, characters of HTML escaped."""
     written = json.dumps(text, ensure_ascii=False)
-    for character in "<>&\u2028\u2029\x7f"[:5]:
+    for character in "<>&\u2028\u2029":
         written = written.replace(character, f"\\u{ord(character):04x}")
     return written

@@ -16,7 +16,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any, NamedTuple
+from sys import getsizeof
+from typing import Any, NamedTuple, NoReturn
 
 from bridge import limits
 from bridge.errors import MalformedImage
@@ -40,6 +41,9 @@ _MODES = tuple(range(0o10000))
 """The one object for each mode: a table of contents has as many as it has entries."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MOST = 1 << 62
+_EMPTY = getsizeof("")
+_TEXT = 256
+"""Bytes of an entry's names and xattrs in memory that count as one more."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
@@ -51,6 +55,7 @@ _FIELDS = ("type", "mode", "owner", "group", "size", "time", "target", "device",
 class TocFile(NamedTuple):
     """A regular file with content."""
 
+    path: str
     size: int
     digest: bytes
     pieces: tuple[Piece, ...]
@@ -65,7 +70,8 @@ class Toc(NamedTuple):
     """Those entries that have content, in the order of the table."""
     tar_split_digest: bytes | None
     held: int
-    """Entries, pieces and xattrs, which take about as much memory each."""
+    """Entries, pieces, xattrs, and every 256 bytes of an entry's names and xattrs, which take as
+    much memory each or less."""
 
 
 def parse_toc(chunks: Iterable[bytes], end: int, most: int = limits.TOC_ENTRIES_MAX) -> Toc:
@@ -73,7 +79,7 @@ def parse_toc(chunks: Iterable[bytes], end: int, most: int = limits.TOC_ENTRIES_
 
     Raises `MalformedImage` for what is no such document, names an entry twice, or gives pieces
     that do not make their file, or that lie outside of the blob or over one another; or that
-    holds more than `most`, or names of more than `NAMES_MAX` characters.
+    holds more than `most`.
     """
     scanner = Scanner(chunks)
     builder = TocBuilder(end, most)
@@ -109,9 +115,10 @@ class TocBuilder:
         self._files: dict[str, TocFile] = {}
         self._times: dict[str, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
-        self._chunks: list[dict[str, Any]] = []
+        self._pieces: list[Piece] = []  # of it
+        self._position = 0  # where in it the next one begins
+        self._open: tuple[object, int, int, bool] | None = None  # a piece whose end is not known
         self._held = 0
-        self._characters = 0
 
     def add(self, entry: object) -> None:
         """Take the next entry."""
@@ -122,7 +129,7 @@ class TocBuilder:
         if kind == "chunk":
             if self._file is None or entry.get("name") != self._file["name"]:
                 raise MalformedImage("its table of contents has a chunk that belongs to no file")
-            self._chunks.append(entry)
+            self._chunk(entry)
             return
         self._end_file()
         name, facts = self._facts(entry)
@@ -131,7 +138,7 @@ class TocBuilder:
         self.entries[name] = facts
         if facts[0] is _FILE and facts[4]:
             self._file = entry
-            self._chunks.append(entry)
+            self._chunk(entry)
 
     def toc(self, tar_split_digest: bytes | None) -> Toc:
         """Take that there are no more, and return them all."""
@@ -161,17 +168,14 @@ class TocBuilder:
             raise MalformedImage(
                 f"its table of contents has no numbers for mode or owner of {name!r:.300}"
             )
-        self._characters += len(name) + len(target)
-        if self._characters > limits.NAMES_MAX:
-            raise MalformedImage(
-                f"its table of contents has names of more than {limits.NAMES_MAX} characters"
-            )
         time, xattrs = get("modtime"), get("xattrs")
         seconds = self._times.get(time) if isinstance(time, str) else None
         if seconds is None:
             seconds = self._time(time)
         pairs = _xattrs(xattrs) if xattrs else ()
-        self._hold(len(pairs))
+        text = getsizeof(name) + getsizeof(target) - 2 * _EMPTY
+        text += sum(len(key) + len(value) for key, value in pairs)
+        self._hold(len(pairs) + text // _TEXT)
         mode = _MODES[mode & 0o7777]
         return name, (kind, mode, uid, gid, size, seconds, target, device, pairs)
 
@@ -201,38 +205,51 @@ class TocBuilder:
             self._times[text] = seconds
         return seconds
 
+    def _chunk(self, entry: dict[str, Any]) -> None:
+        """Take the next piece of the file at hand, where the one before ends."""
+        assert self._file is not None
+        start = _number(entry.get("offset"))
+        if self._open is not None:
+            self._end_chunk(start)
+        length = _number(entry.get("chunkSize", 0))
+        if _number(entry.get("chunkOffset", 0)) != self._position:
+            self._refuse_chunks()
+        self._open = entry.get("chunkDigest"), length, start, _is_zeros(entry)
+
+    def _end_chunk(self, end: int, *, last: bool = False) -> None:
+        assert self._file is not None and self._open is not None
+        digest, length, start, zeros = self._open
+        if last and not length:
+            length = self._file["size"] - self._position  # eStargz leaves out the last one's
+        if length <= 0:
+            self._refuse_chunks()
+        if not 0 <= start < end <= self._end:
+            raise MalformedImage(
+                f"the content of {self._file['name']!r:.300} is outside of the blob"
+            )
+        if last and not self._pieces:
+            digest = self._file.get("digest")
+        self._pieces.append(Piece(_digest(digest), length, start, end, zeros))
+        self._position += length
+
+    def _refuse_chunks(self) -> NoReturn:
+        assert self._file is not None
+        raise MalformedImage(f"the chunks of {self._file['name']!r:.300} do not follow one another")
+
     def _end_file(self) -> None:
         """Make a file of the entry that had one, and of the chunks that followed."""
         if self._file is None:
             return
-        entry, self._file = self._file, None
-        chunks, self._chunks = self._chunks, []
-        name, size = entry["name"], entry["size"]
-        digest = _digest(entry.get("digest"))
-        last = _number(entry.get("endOffset"))
-        if len(chunks) == 1 and not entry.get("chunkSize"):
-            start = _number(entry.get("offset"))
-            pieces = [Piece(digest, size, start, last, "chunkType" in entry and _is_zeros(entry))]
-        else:
-            ends = [_number(each.get("offset")) for each in chunks[1:]] + [last]
-            pieces = []
-            position = 0
-            for each, end in zip(chunks, ends, strict=True):
-                length = _number(each.get("chunkSize", 0))
-                if not length and each is chunks[-1]:
-                    length = size - position  # eStargz leaves out the last one's
-                if _number(each.get("chunkOffset", 0)) != position or length <= 0:
-                    raise MalformedImage(f"the chunks of {name!r:.300} do not follow one another")
-                position += length
-                own = _digest(each.get("chunkDigest")) if len(chunks) > 1 else digest
-                start = _number(each.get("offset"))
-                pieces.append(Piece(own, length, start, end, _is_zeros(each)))
-            if position != size:
-                raise MalformedImage(f"the chunks of {name!r:.300} are not all of it")
-        for piece in pieces:
-            if not 0 <= piece.start < piece.end <= self._end:
-                raise MalformedImage(f"the content of {name!r:.300} is outside of the blob")
-        self._files[name] = TocFile(size, digest, tuple(pieces))
+        name, size = self._file["name"], self._file["size"]
+        self._end_chunk(_number(self._file.get("endOffset")), last=True)
+        if self._position != size:
+            raise MalformedImage(f"the chunks of {name!r:.300} are not all of it")
+        pieces = tuple(self._pieces)
+        digest = pieces[0].digest if len(pieces) == 1 else _digest(self._file.get("digest"))
+        self._files[name] = TocFile(name, size, digest, pieces)
+        self._file = self._open = None
+        self._pieces.clear()
+        self._position = 0
 
     def _refuse_overlaps(self) -> None:
         pieces = [piece for file in self._files.values() for piece in file.pieces]

@@ -113,7 +113,7 @@ def _extent(what: str, numbers: list[int], most: int) -> Extent:
     return found
 
 
-def split(location: ChunkedLocation, tail: bytes) -> tuple[bytes, bytes]:
+def split(location: ChunkedLocation, tail: bytes) -> tuple[memoryview, memoryview]:
     """Return the compressed table of contents, which has its digest, and the compressed tar-split,
     which is still to be verified, given the blob's bytes from `location.start` on.
 
@@ -121,11 +121,12 @@ def split(location: ChunkedLocation, tail: bytes) -> tuple[bytes, bytes]:
     """
     if len(tail) != location.blob_size - location.start:
         raise MalformedImage("its end is not of the length that it must have")
-    toc = _frame(tail, 0, "table of contents", location.toc)
+    view = memoryview(tail)
+    toc = _frame(view, 0, "table of contents", location.toc)
     if hashlib.sha256(toc).digest() != location.toc_digest:
         raise MalformedImage("its table of contents has not the digest that the manifest gives")
     at = FRAME_HEADER + location.toc.packed
-    tar_split = _frame(tail, at, "tar-split", location.tar_split)
+    tar_split = _frame(view, at, "tar-split", location.tar_split)
     rest = tail[at + FRAME_HEADER + location.tar_split.packed :]
     footer = parse_footer(rest)
     if footer is not None and footer != Footer(location.toc, location.tar_split):
@@ -133,7 +134,7 @@ def split(location: ChunkedLocation, tail: bytes) -> tuple[bytes, bytes]:
     return toc, tar_split
 
 
-def _frame(tail: bytes, at: int, what: str, extent: Extent) -> bytes:
+def _frame(tail: memoryview, at: int, what: str, extent: Extent) -> memoryview:
     header = tail[at : at + FRAME_HEADER]
     if len(header) == FRAME_HEADER:
         magic, size = _SKIPPABLE.unpack(header)

@@ -382,7 +382,7 @@ def _makes_sense(_data: bytes, found: toc.Toc) -> None:
     json.loads(_data)
     places = []
     for path, file in found.files.items():
-        assert found.entries[path][4] == file.size > 0
+        assert file.path == path and found.entries[path][4] == file.size > 0
         assert sum(piece.size for piece in file.pieces) == file.size
         for piece in file.pieces:
             assert piece.size > 0 and 0 <= piece.start < piece.end <= _TOC_END

@@ -88,7 +88,9 @@ def test_a_real_table_in_chunks(step: int) -> None:
     data = REAL.encode()
     found = parse_toc((data[at : at + step] for at in range(0, len(data), step)), END)
     assert found.entries == FACTS
-    assert found.files == {"etc/motd": TocFile(6, MOTD, (Piece(MOTD, 6, 317, 336, False),))}
+    assert found.files == {
+        "etc/motd": TocFile("etc/motd", 6, MOTD, (Piece(MOTD, 6, 317, 336, False),))
+    }
     assert found.tar_split_digest == bytes.fromhex(
         "f2ca1bb6c7e907d06dafe4687e579fce76b37e4e93b7605022da52e6ccc26fd2"
     )
@@ -105,7 +107,7 @@ def test_a_file_in_pieces() -> None:
     found = parse(reg("before", offset=10, endOffset=90), FIRST, SECOND, THIRD, {**reg("after"),
         "offset": 300, "endOffset": 310})  # fmt: skip
     assert list(found.files) == ["before", "f", "after"]
-    assert found.files["f"] == TocFile(9, raw("f"), PIECES)
+    assert found.files["f"] == TocFile("f", 9, raw("f"), PIECES)
     # Only what says so of its inside is in pieces; the archive's order need not be the table's.
     assert found.files["after"].pieces == (Piece(raw("after"), 5, 300, 310, False),)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import tracemalloc
@@ -178,13 +179,24 @@ def test_a_table_with_more_is_refused(kind: str) -> None:
         toc.parse_toc(document(iter(entries)), 1 << 50, 999)
 
 
-def test_names_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "NAMES_MAX", 100)
-    names = [entry(type="dir", name=f"{number:10}") for number in range(9)]
-    toc.parse_toc(document(iter([*names, entry(type="dir", name="x" * 10)])), 1)
-    link = entry(type="symlink", name="x" * 5, linkName="y" * 6)
-    with pytest.raises(MalformedImage, match="names of more than 100 characters"):
-        toc.parse_toc(document(iter([*names, link])), 1)
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [
+        ({"name": "x" * 255}, 1),
+        ({"name": "x" * 256}, 2),
+        ({"name": "x" * 1000}, 4),
+        ({"name": "\U0001f600" + "x" * 255}, 5),  # each has four bytes in memory
+        ({"name": "l", "type": "symlink", "linkName": "x" * 255}, 2),
+        ({"name": "x", "xattrs": {"a": base64.b64encode(bytes(600)).decode()}}, 4),
+        ({"name": "x", "xattrs": {"a" * 254: ""}}, 2),
+    ],
+)
+def test_names_and_xattrs_count(values: dict[str, object], held: int) -> None:
+    """Else few entries of some layers could hold any amount of memory."""
+    only = entry(**({"type": "dir"} | values))
+    assert toc.parse_toc(document(iter([only])), 1).held == held
+    with pytest.raises(MalformedImage, match=f"more entries than the {held - 1} that can be held"):
+        toc.parse_toc(document(iter([only])), 1, held - 1)
 
 
 @pytest.mark.parametrize(
