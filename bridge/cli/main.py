@@ -20,6 +20,7 @@ _COMMANDS = {
     "upgrade": "bring the tracked image's newest state to the next boot",
     "rollback": "boot the previous deployment next",
     "status": "show the deployments of this host",
+    "install": "install an image onto a disk or into a file system",
     "image": "pull, push, list, inspect, remove and prune stored images",
     "fsck": "verify every object of a repository",
 }

@@ -34,15 +34,16 @@ def add_output(parser: argparse.ArgumentParser, *, progress: bool = False) -> No
         )
 
 
-def add_transfer(parser: argparse.ArgumentParser) -> None:
-    """Add `--plan`, and `--partial`, which `depth` reads."""
+def add_transfer(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
+    """Add `--plan` unless there is nothing to plan with, and `--partial`, which `depth` reads."""
     group = parser.add_argument_group("transfer")
-    group.add_argument(
-        "--plan",
-        "--dry-run",
-        action="store_true",
-        help="tell what would be moved, layer by layer, and why; move nothing",
-    )
+    if plan:
+        group.add_argument(
+            "--plan",
+            "--dry-run",
+            action="store_true",
+            help="tell what would be moved, layer by layer, and why; move nothing",
+        )
     group.add_argument(
         "--partial",
         choices=("never", "files", "chunks", "fastest"),

@@ -32,6 +32,11 @@ def show(
             raise
         # What was asked for is done; that it is not in the history does not undo it.
         print(f"warning: not added to the history: {error.strerror}", file=sys.stderr)
+    show_report(options, report)
+
+
+def show_report(options: argparse.Namespace, report: TransferReport) -> None:
+    """Print the report as the options ask."""
     if options.json:
         print(json.dumps(report.to_json(), indent=2))
     elif not options.quiet:

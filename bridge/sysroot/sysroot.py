@@ -13,7 +13,7 @@ from bridge import limits
 from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.ostree import variant
 from bridge.ostree.repository import Repository
-from bridge.sysroot import bls, files, kargs, lock
+from bridge.sysroot import bls, files, kargs, loaders, lock
 from bridge.sysroot.deployment import BootLink, Deployment, parse_name
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.writable import make_writable
@@ -112,6 +112,11 @@ class Sysroot:
     def bootprefix(self) -> bool:
         """Whether boot entries name paths with `/boot` before them (`sysroot.bootprefix`)."""
         return self.repo.config.values.get(("sysroot", "bootprefix"), "false") in ("true", "1")
+
+    @property
+    def loader(self) -> loaders.Loader:
+        """What has to be done for the boot loader when the boot order changes."""
+        return loaders.named(self.repo.config.values.get(loaders.KEY, "none"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
