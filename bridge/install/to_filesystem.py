@@ -13,13 +13,14 @@ from bridge.install import first_state, tools
 from bridge.install.config import DIRECTORY, InstallConfig, merge
 from bridge.limits import ORIGIN_MAX
 from bridge.oci.reference import ImageReference, origin_form
-from bridge.ostree import durable
+from bridge.ostree import durable, lock, refs
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
 from bridge.pull import images
 from bridge.pull.plan import Depth
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.pull import pull
+from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferReport, append_history
 from bridge.registry.options import NetworkOptions
 from bridge.sysroot import boot_order, deploy, files
@@ -100,6 +101,11 @@ def to_filesystem(
             if wanted.ssh_keys is not None:
                 first_state.write_ssh_keys(tree, wanted.ssh_keys)
         stored = images.load(sysroot.repo, str(wanted.image), report.commit)
+        if wanted.target is not None and str(wanted.target) != str(wanted.image):
+            # The store has it under the name that the machine knows it by.
+            with lock.writing(sysroot.repo):
+                refs.write(sysroot.repo, image_ref(wanted.target), report.commit)
+                refs.delete(sysroot.repo, image_ref(wanted.image))
         text = first_state.aleph(stored, str(wanted.image), target, "disabled")
         durable.replace_file(first_state.ALEPH, text.encode(), sysroot.fd)
         report.changed = True

@@ -21,7 +21,9 @@ _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 def sources() -> list[Path]:
     """All that our own wheel is made of."""
     package = ROOT / "bridge"
-    files = [each for each in package.rglob("*") if each.is_file() and "__pycache__" not in each.parts]
+    files = [
+        each for each in package.rglob("*") if each.is_file() and "__pycache__" not in each.parts
+    ]
     return [ROOT / "pyproject.toml", *sorted(files)]
 
 
