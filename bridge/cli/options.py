@@ -61,6 +61,14 @@ def depth(options: argparse.Namespace) -> Depth:
     return Depth(options.partial)
 
 
+def apply(options: argparse.Namespace) -> None:
+    """Restart the machine if it is going to run something else then."""
+    from bridge.sysroot.update import boots_another, reboot
+
+    if boots_another(options.sysroot):
+        reboot()
+
+
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the options that `network_options` reads."""
     group = parser.add_argument_group("network")

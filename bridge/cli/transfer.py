@@ -91,6 +91,10 @@ def render(report: TransferReport, *, verbose: bool = False) -> str:
     if report.deployment is not None:
         deployed = f"{report.deployment.checksum[:16]}….{report.deployment.serial}"
         state = "boots next" if report.changed else "boots next already, nothing to do"
+        if report.deployment.locked:
+            state = "staged, but not to boot next: upgrade --from-downloaded"
+        elif report.deployment.staged:
+            state += ", finished when the machine goes down"
         rows.append(("deployment", f"{deployed} ({state})"))
     received = (
         f"{size_text(report.received_bytes)} of {size_text(report.image_bytes)}"

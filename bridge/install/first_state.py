@@ -6,6 +6,7 @@ import base64
 import json
 import os
 
+from bridge import limits
 from bridge.errors import UsageError
 from bridge.ostree import durable
 from bridge.pull.images import StoredImage
@@ -13,7 +14,6 @@ from bridge.sysroot import files
 from bridge.sysroot.image_metadata import parse
 
 ALEPH = ".bootc-aleph.json"
-_FSTAB_MAX = 1 << 20
 
 
 def write_fstab(tree: int, boot_spec: str | None, esp_spec: str | None) -> None:
@@ -23,7 +23,7 @@ def write_fstab(tree: int, boot_spec: str | None, esp_spec: str | None) -> None:
     """
     with files.directory(tree, "etc", create=0o755) as etc:
         try:
-            text = files.read_bytes(etc, "fstab", _FSTAB_MAX).decode("utf-8", "surrogateescape")
+            text = files.read_bytes(etc, "fstab", limits.MIB).decode("utf-8", "surrogateescape")
         except FileNotFoundError:
             text = ""
         present = {line.split()[1] for line in text.splitlines() if _is_mount(line)}
