@@ -121,10 +121,12 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
                 again=f"bootc-py upgrade --json {PLAIN_HTTP} 2>/dev/null",
                 queued="ostree admin status",
                 human="bootc-py status",
+                # /etc is merged when the machine goes down, and not before.
+                late="echo late >/etc/late.conf; bootc-py config-diff",
             ),
             named(
                 "second",
-                etc="tail -n 1 /etc/motd; cat /etc/added.conf; test ! -e /etc/hosts",
+                etc="tail -n 1 /etc/motd; cat /etc/added.conf /etc/late.conf; test ! -e /etc/hosts",
                 var="cat /var/lib/kept",
                 release="cat /usr/lib/os-release",
                 rollback="bootc-py rollback",
@@ -146,12 +148,16 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
     assert report["changed"] and report["image"]["manifestDigest"] == v2
     assert not json.loads(first["first-again"].ok)["changed"]
     commit = report["deployment"]["checksum"]
+    assert report["deployment"]["staged"] and report["deployment"]["bootEntry"] is None
+    assert "(staged)" in first["first-queued"].ok.splitlines()[0]
+    changes = first["first-late"].ok.splitlines()
+    assert {"A    added.conf", "A    late.conf", "D    hosts", "M    motd"} <= set(changes)
     assert commit in first["first-queued"].ok.splitlines()[0], first["first-queued"].text
     assert v2 in first["first-human"].ok and v1 in first["first-human"].ok
 
     assert booted(second["second-status"]) == v2
     agreed(second["second-status"], second["second-admin"])
-    assert second["second-etc"].ok.split() == ["mine", "added"]
+    assert second["second-etc"].ok.split() == ["mine", "added", "late"]
     assert second["second-var"].ok.strip() == "kept"
     assert second["second-rollback"].ok
     assert commit not in second["second-queued"].ok.splitlines()[0]
