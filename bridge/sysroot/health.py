@@ -1,0 +1,128 @@
+"""Whether the running deployment is healthy: kept count of, marked good, or rolled back.
+
+`begin` runs early in every boot, `mark_good` or `fail` once the checks have a verdict. What they
+decide is `bridge.sysroot.trial`'s; how one goes back is `bridge.sysroot.rollback`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.errors import BridgeError, NotFound
+from bridge.sysroot import failed_images, image_metadata, trial
+from bridge.sysroot.deployment import Deployment
+from bridge.sysroot.pin import write_origin
+from bridge.sysroot.rollback import rollback
+from bridge.sysroot.sysroot import State, Sysroot
+from bridge.sysroot.trial import Phase, Step, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found out about the running deployment, and what is to follow."""
+
+    deployment: Deployment
+    trial: Trial
+    step: Step
+    target: Deployment | None = None
+    """What boots next after a rollback."""
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def begin(sysroot: Sysroot, boot: str, attempts: int) -> Verdict:
+    """Count the boot named `boot` of the running deployment; on the disk when this returns.
+
+    Needs no /boot. The step is `GO_ON`, or `ROLL_BACK` when the attempts were used up before.
+    """
+    with sysroot.locked(wait=True):
+        running = _checked(sysroot, sysroot.running())
+        before = Trial.of(running.origin)
+        after, step = trial.begin(before, boot, attempts)
+        _write(sysroot, running, before, after)
+    return Verdict(running, after, step)
+
+
+def mark_good(sysroot: Sysroot, attempts: int) -> Verdict:
+    """Mark the running deployment good, for as long as it exists; its image has not failed."""
+    with sysroot.locked(wait=True):
+        state = sysroot.load()
+        running = _checked(sysroot, state.booted)
+        before = Trial.of(running.origin)
+        after = Trial(Phase.GOOD)
+        failed_images.remove(sysroot.repo, _digests(sysroot, running))
+        _write(sysroot, running, before, after)
+        _settle(sysroot, state, attempts)
+    return Verdict(running, after, Step.GO_ON)
+
+
+def fail(sysroot: Sysroot, boot: str, attempts: int) -> Verdict:
+    """Take the running deployment for not healthy in the boot `boot`.
+
+    When it has no attempts left, what it is gone back to from it boots next when this returns. The
+    reboot that `REBOOT` and `ROLL_BACK` call for is the caller's.
+    """
+    with sysroot.locked(wait=True):
+        state = sysroot.load()
+        running = _checked(sysroot, state.booted)
+        before = Trial.of(running.origin)
+        target = trial.fallback(state.deployments, running, attempts)
+        after, step = trial.failed(before, boot, attempts, has_fallback=target is not None)
+        if step is Step.ROLL_BACK:
+            # First what saves the host. Cut off here, `_settle` finds what is left to be written.
+            state = rollback(sysroot, target).state
+        if after.phase is Phase.FAILED and before.phase is not Phase.FAILED:
+            _write_failed(sysroot, state, running)
+    return Verdict(running, after, step, target if step is Step.ROLL_BACK else None)
+
+
+def settle(sysroot: Sysroot, attempts: int) -> State:
+    """Write down which deployments have failed without having come to say so; return the state.
+
+    Those are the ones with no attempts left that are not running: a boot loader went past them, or
+    the power was cut while they were rolled back.
+    """
+    with sysroot.locked(wait=True):
+        state = sysroot.load()
+        _settle(sysroot, state, attempts)
+    return sysroot.load()
+
+
+def _settle(sysroot: Sysroot, state: State, attempts: int) -> None:
+    for each in state.deployments:
+        if each.origin and not each.booted and Trial.of(each.origin).is_used_up(attempts):
+            _write_failed(sysroot, state, each)
+
+
+def _write_failed(sysroot: Sysroot, state: State, deployment: Deployment) -> None:
+    # An image that was good with other kernel arguments, or another /etc, is not to blame.
+    if not any(
+        each.checksum == deployment.checksum and Trial.of(each.origin).phase is Phase.GOOD
+        for each in state.deployments
+    ):
+        failed_images.add(sysroot.repo, _digests(sysroot, deployment))
+    before = Trial.of(deployment.origin)
+    _write(sysroot, deployment, before, Trial(Phase.FAILED, before.boots, before.boot_id))
+
+
+def _digests(sysroot: Sysroot, deployment: Deployment) -> list[str]:
+    found = image_metadata.from_repository(sysroot.repo)(deployment.checksum)
+    return [] if found is None else [found.digest]
+
+
+def _write(sysroot: Sysroot, deployment: Deployment, before: Trial, after: Trial) -> None:
+    if after != before:
+        assert deployment.origin is not None
+        write_origin(sysroot, deployment, after.written_to(deployment.origin))
+
+
+def _checked(sysroot: Sysroot, running: Deployment | None) -> Deployment:
+    if running is None:
+        raise NotFound(f"{sysroot.path} is not the sysroot of the running system")
+    if running.origin is None:
+        raise BridgeError(f"the health of {running.name} cannot be kept: {running.problem}")
+    return running
