@@ -21,6 +21,8 @@ _COMMANDS = {
     "rollback": "boot the previous deployment next",
     "status": "show the deployments of this host",
     "image": "pull, push, list, inspect, remove and prune stored images",
+    "health": "tell whether this deployment is good, and roll back one that is not",
+    "container": "prepare the root of an image while it is built",
     "fsck": "verify every object of a repository",
 }
 _LONGEST = 4000

@@ -27,6 +27,8 @@ class Verdict:
     step: Step
     target: Deployment | None = None
     """What boots next after a rollback."""
+    problem: str = ""
+    """What could not be done beside that; the reboot does not wait for it."""
 
 
 def boot_id() -> str:
@@ -72,12 +74,21 @@ def fail(sysroot: Sysroot, boot: str, attempts: int) -> Verdict:
         before = Trial.of(running.origin)
         target = trial.fallback(state.deployments, running, attempts)
         after, step = trial.failed(before, boot, attempts, has_fallback=target is not None)
-        if step is Step.ROLL_BACK:
-            # First what saves the host. Cut off here, `_settle` finds what is left to be written.
-            state = rollback(sysroot, target).state
-        if after.phase is Phase.FAILED and before.phase is not Phase.FAILED:
+        if step is not Step.ROLL_BACK:
+            if after.phase is not before.phase:
+                _write_failed(sysroot, state, running)
+            return Verdict(running, after, step)
+        assert target is not None
+        # First what saves the host. Cut off after it, `_settle` finds what is left to be written.
+        problem = ""
+        try:
+            rollback(sysroot, target)
             _write_failed(sysroot, state, running)
-    return Verdict(running, after, step, target if step is Step.ROLL_BACK else None)
+        except BridgeError as error:
+            if not target.is_same(sysroot.load().deployments[0]):
+                raise
+            problem = str(error)
+    return Verdict(running, after, step, target, problem)
 
 
 def settle(sysroot: Sysroot, attempts: int) -> State:
