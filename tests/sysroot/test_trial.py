@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.sysroot import trial
@@ -180,7 +180,8 @@ boots = st.tuples(
 )
 
 
-@given(st.integers(1, 4), st.booleans(), st.lists(st.one_of(upgrades, boots), max_size=30))
+@settings(deadline=None)
+@given(st.integers(1, 4), st.booleans(), st.lists(st.one_of(upgrades, boots), max_size=12))
 def test_a_host_comes_to_rest_on_what_is_good(
     attempts: int, healthy: bool, events: list[tuple[str, bool | str]]
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_host_comes_to_rest_on_what_is_good(
     assert max(host.boots.values()) <= attempts
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.lists(st.booleans(), max_size=5))
 def test_a_bad_one_gets_its_attempts_and_no_more(attempts: int, cuts: list[bool]) -> None:
     host = Host(attempts)

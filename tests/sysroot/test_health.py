@@ -1,0 +1,267 @@
+"""Health of real deployments in a sysroot that is taken for the running one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support.images import BOOTABLE, directory, file, image, write_layout
+
+from bridge import limits
+from bridge.errors import BridgeError, NotFound
+from bridge.oci.reference import parse_reference
+from bridge.ostree.repository import Repository
+from bridge.registry.options import NetworkOptions
+from bridge.sysroot import failed_images, health, update
+from bridge.sysroot import sysroot as sysroot_module
+from bridge.sysroot.deploy import KernelArguments, deploy
+from bridge.sysroot.health import Verdict
+from bridge.sysroot.sysroot import Sysroot
+from bridge.sysroot.trial import Phase, Step, Trial
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can deploy")
+ATTEMPTS = 2
+MODULES = "usr/lib/modules/6.1.0"
+
+
+@dataclass
+class Machine:
+    """A host whose first deployment "boots"."""
+
+    path: Path
+    patch: pytest.MonkeyPatch
+    boots: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def switch(self, version: str) -> str:
+        """Deploy a version of the image; return its commit."""
+        made = image(
+            [
+                file("usr/lib/os-release", f"ID=t\nPRETTY_NAME=T\nVERSION_ID={version}\n"),
+                file(f"{MODULES}/vmlinuz", "kernel"),
+                file(f"{MODULES}/initramfs.img", version),
+                *(directory(name) for name in ("boot", "sysroot", "var")),
+            ],
+            labels=BOOTABLE | {"org.opencontainers.image.version": version},
+        )
+        write_layout(self.path / "layout", made)
+        reference = parse_reference(f"oci:{self.path}/layout")
+        report = update.switch(self.path / "root", reference, network=NetworkOptions())
+        self.digests[version] = report.manifest_digest
+        return report.commit
+
+    @contextmanager
+    def running(self) -> Iterator[Sysroot]:
+        """Open the sysroot with the deployment that was booted last."""
+        with Sysroot.open(self.path / "root") as sysroot:
+            sysroot.__dict__["is_booted"] = True
+            yield sysroot
+
+    def boot(self) -> Verdict:
+        """Boot what is first, and count that."""
+        with Sysroot.open(self.path / "root") as sysroot:
+            first = sysroot.load().deployments[0]
+            status = (self.path / "root/ostree" / first.path).stat()
+        where = (status.st_dev, status.st_ino)
+        self.patch.setattr(sysroot_module, "_booted_directory", lambda: where)
+        self.boots += 1
+        with self.running() as sysroot:
+            # /boot is not there so early.
+            (self.path / "root/boot").rename(self.path / "boot")
+            try:
+                return health.begin(sysroot, str(self.boots), ATTEMPTS)
+            finally:
+                (self.path / "boot").rename(self.path / "root/boot")
+
+    def fail(self) -> Verdict:
+        with self.running() as sysroot:
+            return health.fail(sysroot, str(self.boots), ATTEMPTS)
+
+    def good(self) -> Verdict:
+        with self.running() as sysroot:
+            return health.mark_good(sysroot, ATTEMPTS)
+
+    @property
+    def order(self) -> list[tuple[str, Phase]]:
+        with Sysroot.open(self.path / "root") as sysroot:
+            return [
+                (each.checksum, Trial.of(each.origin).phase) for each in sysroot.load().deployments
+            ]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        with Repository.open(self.path / "root/ostree/repo") as repo:
+            return failed_images.load(repo)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_a_new_version_that_fails_is_rolled_back(machine: Machine) -> None:
+    first = machine.switch("1")
+    assert machine.boot().step is Step.GO_ON
+    assert machine.good().trial == Trial(Phase.GOOD)
+    second = machine.switch("2")
+    verdict = machine.boot()
+    assert (verdict.step, verdict.trial.boots) == (Step.GO_ON, 1)
+    assert machine.fail().step is Step.REBOOT
+    assert machine.boot().trial.boots == 2
+    verdict = machine.fail()
+    assert verdict.step is Step.ROLL_BACK and verdict.problem == ""
+    assert verdict.target is not None and verdict.target.checksum == first
+    assert machine.order == [(first, Phase.GOOD), (second, Phase.FAILED)]
+    assert machine.failed == (machine.digests["2"],)
+    assert machine.boot().deployment.checksum == first
+    assert machine.fail().step is Step.GO_ON, "what was good before stays"
+    assert machine.order[0] == (first, Phase.GOOD)
+
+
+def test_boots_that_come_to_no_verdict_count(machine: Machine) -> None:
+    first = machine.switch("1")
+    machine.boot()
+    machine.good()
+    machine.switch("2")
+    assert [machine.boot().step for _ in range(3)] == [Step.GO_ON, Step.GO_ON, Step.ROLL_BACK]
+    assert machine.fail().step is Step.ROLL_BACK
+    assert machine.order[0] == (first, Phase.GOOD)
+
+
+def test_without_anything_to_go_back_to_it_stays(machine: Machine) -> None:
+    only = machine.switch("1")
+    for expected in (Step.REBOOT, Step.GIVE_UP, Step.GO_ON):
+        machine.boot()
+        assert machine.fail().step is expected
+    assert machine.order == [(only, Phase.FAILED)]
+    assert machine.good().trial.phase is Phase.GOOD, "by hand, or when the checks pass"
+    assert machine.failed == ()
+
+
+def test_two_bad_ones_do_not_take_turns(machine: Machine) -> None:
+    first, second = machine.switch("1"), machine.switch("2")
+    steps = []
+    for _ in range(6):
+        machine.boot()
+        steps.append(machine.fail().step)
+    assert steps == [
+        *(Step.REBOOT, Step.ROLL_BACK),  # the second
+        *(Step.REBOOT, Step.GIVE_UP),  # the first
+        *(Step.GO_ON, Step.GO_ON),
+    ]
+    assert machine.order == [(first, Phase.FAILED), (second, Phase.FAILED)]
+    assert machine.failed == (machine.digests["2"], machine.digests["1"])
+
+
+def test_an_image_that_was_good_before_is_not_to_blame(machine: Machine) -> None:
+    first = machine.switch("1")
+    machine.boot()
+    machine.good()
+    with Sysroot.open(machine.path / "root") as sysroot:
+        origin = sysroot.load().deployments[0].origin
+        assert origin is not None
+        deploy(
+            sysroot,
+            first,
+            origin.without_transient(),
+            arguments=KernelArguments(append=["init=/bin/false"]),
+        )
+    for _ in range(ATTEMPTS):
+        machine.boot()
+        verdict = machine.fail()
+    assert verdict.step is Step.ROLL_BACK
+    assert machine.order == [(first, Phase.GOOD), (first, Phase.FAILED)]
+    assert machine.failed == ()
+
+
+def test_deployed_again_by_hand_it_is_on_trial_again(machine: Machine) -> None:
+    first = machine.switch("1")
+    machine.boot()
+    machine.good()
+    for _ in range(2):
+        second = machine.switch("2")
+        assert machine.order[0] == (second, Phase.TRIAL)
+        for _ in range(ATTEMPTS):
+            machine.boot()
+            machine.fail()
+        assert machine.order[0] == (first, Phase.GOOD)
+        machine.boot()
+    second = machine.switch("2")
+    machine.boot()
+    machine.good()
+    assert machine.order == [(second, Phase.GOOD), (first, Phase.GOOD)]
+    assert machine.failed == (), "it is good after all"
+
+
+def test_cut_off_in_a_rollback_the_rest_is_done_later(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = machine.switch("1")
+    machine.boot()
+    machine.good()
+    second = machine.switch("2")
+    machine.boot()
+    machine.fail()
+    machine.boot()
+    with monkeypatch.context() as patch:
+
+        def broken(*_: object) -> None:
+            raise BridgeError("the disk is full")
+
+        patch.setattr(failed_images, "add", broken)
+        verdict = machine.fail()
+    assert verdict.step is Step.ROLL_BACK and verdict.problem == "the disk is full"
+    assert machine.order == [(first, Phase.GOOD), (second, Phase.TRIAL)]
+    machine.boot()
+    machine.good()
+    assert machine.order == [(first, Phase.GOOD), (second, Phase.FAILED)]
+    assert machine.failed == (machine.digests["2"],)
+
+
+def test_a_boot_that_was_not_counted_is_not_ended(machine: Machine) -> None:
+    machine.switch("1")
+    machine.switch("2")
+    machine.boot()
+    machine.boots += 1  # and this time nobody could write
+    assert machine.fail().step is Step.GO_ON
+
+
+def test_only_the_running_system_has_health(machine: Machine) -> None:
+    machine.switch("1")
+    with Sysroot.open(machine.path / "root") as sysroot:
+        calls: list[Callable[[], Verdict]] = [
+            lambda: health.begin(sysroot, "x", 1),
+            lambda: health.mark_good(sysroot, 1),
+            lambda: health.fail(sysroot, "x", 1),
+        ]
+        for call in calls:
+            with pytest.raises(NotFound, match="not the sysroot of the running system"):
+                call()
+
+
+def test_what_has_no_origin_cannot_be_counted(machine: Machine) -> None:
+    machine.switch("1")
+    origin = next((machine.path / "root").glob("ostree/deploy/*/deploy/*.origin"))
+    text = origin.read_text()
+    origin.unlink()
+    with pytest.raises(BridgeError, match="cannot be kept: it has no origin file"):
+        machine.boot()
+    origin.write_text(text)
+    assert machine.boot().trial.boots == 1
+
+
+def test_no_more_images_are_remembered_than_fit(machine: Machine) -> None:
+    machine.switch("1")
+    digests = [f"sha256:{number:064x}" for number in range(limits.FAILED_IMAGES + 2)]
+    with Repository.open(machine.path / "root/ostree/repo") as repo:
+        for each in digests:
+            failed_images.add(repo, [each])
+        assert failed_images.load(repo) == tuple(digests[2:])
+        failed_images.add(repo, digests[2:3])
+        failed_images.remove(repo, digests[3:])
+        assert failed_images.load(repo) == (digests[2],)
+    assert failed_images.parse(f"x\n{digests[0]}\nsha256:A\n\n{digests[1]}") == tuple(digests[:2])
