@@ -23,9 +23,9 @@ def root(tmp_path: Path) -> Path:
     shutil.copytree("/lib/systemd/system", tmp_path / SYSTEM, symlinks=True)
     (tmp_path / "lib").symlink_to("usr/lib")
     (tmp_path / "usr/bin").mkdir()
-    for name in ("bootc-py", "systemctl"):
-        (tmp_path / "usr/bin" / name).write_text("#!/bin/sh\n")
-        (tmp_path / "usr/bin" / name).chmod(0o755)
+    for name in ("bin/bootc-py", "bin/systemctl", "lib/systemd/systemd-boot-check-no-failures"):
+        (tmp_path / "usr" / name).write_text("#!/bin/sh\n")
+        (tmp_path / "usr" / name).chmod(0o755)
     return tmp_path
 
 
