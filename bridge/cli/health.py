@@ -22,7 +22,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
 
     status = verbs.add_parser("status", help="show how the deployments have done")
-    shared.add_sysroot(status)
     status.set_defaults(run=_status)
 
     begin = verbs.add_parser("begin", help="count this boot; early in each of them")
@@ -46,11 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     forget = verbs.add_parser("forget", help="let the timer stage images again that failed")
     forget.add_argument("digests", metavar="DIGEST", nargs="*", help="default: all")
-    shared.add_sysroot(forget)
     forget.set_defaults(run=_forget)
 
-    for each in verbs.choices.values():
-        shared.add_output(each)
+    for verb in (status, begin, good, fail, forget):
+        shared.add_sysroot(verb)
+    for verb in verbs.choices.values():
+        shared.add_output(verb)
 
 
 def _settings() -> HealthSettings:
@@ -97,7 +97,7 @@ def _begin(options: argparse.Namespace) -> int:
     from bridge.sysroot.sysroot import Sysroot
     from bridge.sysroot.trial import Step
 
-    with Sysroot.open(writable=True) as sysroot:
+    with Sysroot.open(options.sysroot, writable=True) as sysroot:
         verdict = health.begin(sysroot, health.boot_id(), _settings().attempts)
     _show(options, verdict)
     if verdict.step is Step.ROLL_BACK:
@@ -149,7 +149,7 @@ def _mark_good(options: argparse.Namespace) -> int:
     from bridge.sysroot import health
     from bridge.sysroot.sysroot import Sysroot
 
-    with Sysroot.open(writable=True) as sysroot:
+    with Sysroot.open(options.sysroot, writable=True) as sysroot:
         verdict = health.mark_good(sysroot, _settings().attempts)
     _show(options, verdict)
     return 0
@@ -160,7 +160,7 @@ def _fail(options: argparse.Namespace) -> int:
     from bridge.sysroot.sysroot import Sysroot
     from bridge.sysroot.trial import Step
 
-    with Sysroot.open(writable=True) as sysroot:
+    with Sysroot.open(options.sysroot, writable=True) as sysroot:
         verdict = health.fail(sysroot, health.boot_id(), _settings().attempts)
     _show(options, verdict)
     if verdict.problem:

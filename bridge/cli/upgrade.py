@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from bridge.cli import options as shared
 from bridge.cli.units import count_text, size_text
 
 if TYPE_CHECKING:
+    from bridge.registry.options import NetworkOptions
     from bridge.sysroot.update import Check
 
 _NOTHING_NEWER = 77
@@ -23,6 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"only tell whether there is something newer (exit code {_NOTHING_NEWER}: there is "
         "not)",
+    )
+    parser.add_argument(
+        "--unattended",
+        action="store_true",
+        help="do nothing while the running deployment is on trial, or where the image failed here",
     )
     shared.add_transfer(parser)
     shared.add_network(parser)
@@ -39,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
     network = shared.network_options(options)
     if options.check:
         return _show_check(options, check(options.sysroot, network=network))
+    if options.unattended and _is_held_back(options, network):
+        return 0
     depth = shared.depth(options)
     if options.plan:
         with shared.progress(options) as progress:
@@ -50,6 +59,21 @@ def run(options: argparse.Namespace) -> int:
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("upgrade", options, repo, report)
     return 0
+
+
+def _is_held_back(options: argparse.Namespace, network: NetworkOptions) -> bool:
+    from bridge.sysroot import settings
+    from bridge.sysroot.unattended import held_back
+
+    reason = held_back(options.sysroot, settings.load(), network)
+    if reason is None:
+        return False
+    if options.json:
+        document = {"apiVersion": "bootc-py/v1", "kind": "UpgradeHeldBack", "reason": reason}
+        print(json.dumps(document, indent=2))
+    else:
+        print(f"not upgraded: {reason}", file=sys.stderr)
+    return True
 
 
 def _show_check(options: argparse.Namespace, found: Check) -> int:

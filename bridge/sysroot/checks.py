@@ -11,12 +11,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+_STDERR = 2
 _PLACES = ("usr/lib/greenboot", "etc/greenboot")
 
 
@@ -70,7 +70,7 @@ def _run(path: Path, timeout: float) -> str:
     command = ["bash", str(path)] if _is_script(path) else [str(path)]
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=_STDERR, start_new_session=True
         )
     except OSError as error:
         return f"it cannot be run: {error.strerror} ({error.filename})"

@@ -91,22 +91,27 @@ def fail(sysroot: Sysroot, boot: str, attempts: int) -> Verdict:
     return Verdict(running, after, step, target, problem)
 
 
-def settle(sysroot: Sysroot, attempts: int) -> State:
-    """Write down which deployments have failed without having come to say so; return the state.
-
-    Those are the ones with no attempts left that are not running: a boot loader went past them, or
-    the power was cut while they were rolled back.
-    """
-    with sysroot.locked(wait=True):
-        state = sysroot.load()
-        _settle(sysroot, state, attempts)
-    return sysroot.load()
+def failed_here(sysroot: Sysroot, state: State, attempts: int) -> set[str]:
+    """Return the manifest digests of images that failed on this host. Takes no lock."""
+    unwritten = [each for each in state.deployments if _has_failed(each, attempts)]
+    return set(failed_images.load(sysroot.repo)).union(
+        digest for each in unwritten for digest in _digests(sysroot, each)
+    )
 
 
 def _settle(sysroot: Sysroot, state: State, attempts: int) -> None:
+    """Write down of others that they have failed, where nobody came to do it."""
     for each in state.deployments:
-        if each.origin and not each.booted and Trial.of(each.origin).is_used_up(attempts):
+        if _has_failed(each, attempts):
             _write_failed(sysroot, state, each)
+
+
+def _has_failed(deployment: Deployment, attempts: int) -> bool:
+    """Tell whether it has no attempt left and does not run: it was gone back from.
+
+    The power was cut then before that was written down.
+    """
+    return not deployment.booted and Trial.of(deployment.origin).is_used_up(attempts)
 
 
 def _write_failed(sysroot: Sysroot, state: State, deployment: Deployment) -> None:
