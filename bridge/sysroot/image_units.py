@@ -48,7 +48,7 @@ def install(root: str) -> list[str]:
 def _enable(root: str, names: list[str]) -> None:
     command = ["systemctl", f"--root={root}", "preset", *names]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
         raise BridgeError(f"enabling units in {root}: systemctl: {error.strerror}") from error
     if done.returncode:
