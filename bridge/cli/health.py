@@ -43,11 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     fail.add_argument("--no-reboot", action="store_true", help="leave the reboot to others")
     fail.set_defaults(run=_fail)
 
+    arm = verbs.add_parser("arm", help="tell GRUB how many boots the next deployment has")
+    arm.set_defaults(run=_arm)
+
     forget = verbs.add_parser("forget", help="let the timer stage images again that failed")
     forget.add_argument("digests", metavar="DIGEST", nargs="*", help="default: all")
     forget.set_defaults(run=_forget)
 
-    for verb in (status, begin, good, fail, forget):
+    for verb in (status, begin, good, fail, arm, forget):
         shared.add_sysroot(verb)
     for verb in verbs.choices.values():
         shared.add_output(verb)
@@ -167,6 +170,19 @@ def _fail(options: argparse.Namespace) -> int:
         print(f"warning: {verdict.problem}", file=sys.stderr)
     if verdict.step in (Step.REBOOT, Step.ROLL_BACK) and not options.no_reboot:
         systemd.reboot()
+    return 0
+
+
+def _arm(options: argparse.Namespace) -> int:
+    from bridge.sysroot import health
+    from bridge.sysroot.sysroot import Sysroot
+
+    with Sysroot.open(options.sysroot, writable=True) as sysroot:
+        left = health.arm(sysroot, _settings().attempts)
+    if options.json:
+        _print("HealthArmed", boots=left)
+    elif not options.quiet:
+        print("not counted" if left is None else f"counted: {count_text(left, 'boot')} left")
     return 0
 
 

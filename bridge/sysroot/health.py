@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import BridgeError, NotFound
-from bridge.sysroot import failed_images, image_metadata, trial
+from bridge.sysroot import boot_counter, failed_images, image_metadata, trial
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.pin import write_origin
 from bridge.sysroot.rollback import rollback
@@ -59,7 +59,23 @@ def mark_good(sysroot: Sysroot, attempts: int) -> Verdict:
         failed_images.remove(sysroot.repo, _digests(sysroot, running))
         _write(sysroot, running, before, after)
         _settle(sysroot, state, attempts)
+        boot_counter.set_counter(sysroot, None)
     return Verdict(running, after, Step.GO_ON)
+
+
+def arm(sysroot: Sysroot, attempts: int) -> int | None:
+    """Tell a boot loader that counts how many boots the deployment that boots next has left.
+
+    Returns that number; `None` when it is good, or the attempts are not limited.
+    """
+    with sysroot.locked(wait=True):
+        first = next(iter(sysroot.load().deployments), None)
+        trial_of_first = Trial.of(first.origin if first else None)
+        left = None
+        if first is not None and trial_of_first.phase is Phase.TRIAL and attempts:
+            left = max(attempts - trial_of_first.boots, 0)
+        boot_counter.set_counter(sysroot, left)
+    return left
 
 
 def fail(sysroot: Sysroot, boot: str, attempts: int) -> Verdict:
@@ -101,6 +117,11 @@ def failed_here(sysroot: Sysroot, state: State, attempts: int) -> set[str]:
 
 def _settle(sysroot: Sysroot, state: State, attempts: int) -> None:
     """Write down of others that they have failed, where nobody came to do it."""
+    first, running = state.deployments[0], state.booted
+    is_passed_by = running is not first and Trial.of(first.origin).phase is Phase.TRIAL
+    if is_passed_by and boot_counter.has_fallen_back(sysroot):
+        rollback(sysroot, running)
+        _write_failed(sysroot, state, first)
     for each in state.deployments:
         if _has_failed(each, attempts):
             _write_failed(sysroot, state, each)

@@ -57,11 +57,11 @@ class Machine:
             sysroot.__dict__["is_booted"] = True
             yield sysroot
 
-    def start(self) -> None:
-        """Boot what is first."""
+    def start(self, index: int = 0) -> None:
+        """Boot what is first, or has another place."""
         with Sysroot.open(self.path / "root") as sysroot:
-            first = sysroot.load().deployments[0]
-            status = (self.path / "root/ostree" / first.path).stat()
+            chosen = sysroot.load().deployments[index]
+            status = (self.path / "root/ostree" / chosen.path).stat()
         where = (status.st_dev, status.st_ino)
         self.patch.setattr(sysroot_module, "_booted_directory", lambda: where)
 

@@ -13,6 +13,7 @@ from bridge import limits
 from bridge.errors import BridgeError, NotFound
 from bridge.ostree.repository import Repository
 from bridge.sysroot import failed_images, health
+from bridge.sysroot import grubenv as grub_block
 from bridge.sysroot.deploy import KernelArguments, deploy
 from bridge.sysroot.health import Verdict
 from bridge.sysroot.sysroot import Sysroot
@@ -155,6 +156,65 @@ def test_a_boot_that_was_not_counted_is_not_ended(machine: Machine) -> None:
     machine.boot()
     machine.boots += 1  # and this time nobody could write
     assert machine.fail().step is Step.GO_ON
+
+
+def grubenv(machine: Machine, **values: str) -> Path:
+    path = machine.path / "root/boot/grub2/grubenv"
+    path.parent.mkdir(exist_ok=True)
+    text = "# GRUB Environment Block\n" + "".join(f"{k}={v}\n" for k, v in values.items())
+    path.write_text(text.ljust(1024, "#"))
+    return path
+
+
+def variables(path: Path) -> dict[str, str]:
+    found = grub_block.parse(path.read_bytes())
+    return {name.decode(): value.decode() for name, value in found.items()}
+
+
+def test_grub_is_told_what_is_left(machine: Machine) -> None:
+    machine.switch("1")
+    machine.start()
+    env = grubenv(machine, saved_entry="x", boot_success="1")
+    with machine.running() as sysroot:
+        assert health.arm(sysroot, ATTEMPTS) == 2
+        assert variables(env) == {"saved_entry": "x", "boot_counter": "2", "boot_success": "0"}
+        assert health.arm(sysroot, 0) is None
+        assert variables(env) == {"saved_entry": "x", "boot_success": "1"}
+    machine.boot()
+    with machine.running() as sysroot:
+        assert health.arm(sysroot, ATTEMPTS) == 1
+    assert variables(env)["boot_counter"] == "1"
+    machine.good()
+    assert variables(env) == {"saved_entry": "x", "boot_success": "1"}
+    with machine.running() as sysroot:
+        assert health.arm(sysroot, ATTEMPTS) is None
+    env.unlink()
+    with machine.running() as sysroot:
+        assert health.arm(sysroot, ATTEMPTS) is None
+    assert not env.exists()
+
+
+@pytest.mark.parametrize(
+    ("counter", "success", "passed_by"),
+    [("-1", "0", True), ("0", "0", True), ("1", "0", False), ("-1", "1", False)],
+)
+def test_what_grub_has_passed_by_has_failed(
+    machine: Machine, counter: str, success: str, passed_by: bool
+) -> None:
+    first = machine.switch("1")
+    machine.boot()
+    machine.good()
+    second = machine.switch("2")  # which panics before anybody counts, until GRUB goes past it
+    env = grubenv(machine, boot_counter=counter, boot_success=success)
+    machine.start(1)
+    machine.good()
+    if passed_by:
+        assert machine.order == [(first, Phase.GOOD), (second, Phase.FAILED)]
+        assert machine.failed == (machine.digests["2"],)
+    else:  # it was chosen in the menu, say
+        assert machine.order == [(second, Phase.TRIAL), (first, Phase.GOOD)]
+        assert machine.failed == ()
+    assert variables(env) == {"boot_success": "1"}
 
 
 def test_only_the_running_system_has_health(machine: Machine) -> None:

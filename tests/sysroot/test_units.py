@@ -41,7 +41,7 @@ def verify(root: Path, *names: str) -> str:
 
 def test_systemd_has_nothing_against_them(root: Path) -> None:
     names = [name for name in image_units.install(str(root)) if not name.endswith(".preset")]
-    assert len(names) == 7
+    assert len(names) == 8
     # Another check that others have in front of the target, and that waits for all of the boot.
     others = ["systemd-boot-check-no-failures.service", "multi-user.target"]
     subprocess.run(["systemctl", f"--root={root}", "enable", others[0]], check=True)
@@ -59,6 +59,7 @@ def test_they_are_enabled_as_the_preset_says(root: Path) -> None:
     }
     assert links == {
         "boot-complete.target.requires/bootc-py-health-check.service",
+        "multi-user.target.wants/bootc-py-health-arm.service",
         "multi-user.target.wants/bootc-py-health-good.service",
         "sysinit.target.wants/bootc-py-health-begin.service",
         "sysinit.target.wants/bootc-py-health-overdue.timer",
