@@ -214,3 +214,15 @@ OS_RELEASE_MAX = 64 * KIB
 """A dozen short lines, of which two or three are looked at."""
 BOOT_MARGIN = 1 * MIB
 """One pax or GNU long-name header: room for 16 xattrs of the largest size."""
+
+# -- health ----------------------------------------------------------------------------------
+FAILED_IMAGES = 64
+"""Images that failed on this host and are remembered; a host sees a handful in its life."""
+FAILED_IMAGES_SIZE = 64 * KIB
+"""The file that has them, 72 bytes each."""
+CHECK_TIMEOUT = 600
+"""Seconds for one health check, unless the settings say otherwise; greenboot sets no end, but one
+that hangs must fail. Checks that wait for a cluster of containers take five minutes."""
+BOOT_ATTEMPTS = 3
+"""Boots of a new deployment before it is rolled back, unless the settings say otherwise; as
+greenboot. One failure may be of the network, three are of the image."""

@@ -23,6 +23,8 @@ _COMMANDS = {
     "config-diff": "show what was changed in /etc",
     "install": "install an image onto a disk or into a file system",
     "image": "pull, push, list, inspect, remove and prune stored images",
+    "health": "tell whether this deployment is good, and roll back one that is not",
+    "container": "prepare the root of an image while it is built",
     "fsck": "verify every object of a repository",
 }
 _LONGEST = 4000

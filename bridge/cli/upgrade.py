@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from bridge.cli import options as shared
@@ -11,6 +12,7 @@ from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
+    from bridge.registry.options import NetworkOptions
     from bridge.sysroot.update import Check
 
 _NOTHING_NEWER = 77
@@ -38,6 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--apply", action="store_true", help="restart the machine if something else boots next"
     )
+    parser.add_argument(
+        "--unattended",
+        action="store_true",
+        help="do nothing while the running deployment is on trial, or where the image failed here",
+    )
     shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -56,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
         return _use_downloaded(options)
     if options.check:
         return _show_check(options, check(options.sysroot, network=network))
+    if options.unattended and _is_held_back(options, network):
+        return 0
     depth = shared.depth(options)
     if options.plan:
         with shared.progress(options) as progress:
@@ -107,6 +116,21 @@ def _use_downloaded(options: argparse.Namespace) -> int:
     if options.apply:
         shared.apply(options)
     return 0
+
+
+def _is_held_back(options: argparse.Namespace, network: NetworkOptions) -> bool:
+    from bridge.sysroot import settings
+    from bridge.sysroot.unattended import held_back
+
+    reason = held_back(options.sysroot, settings.load(), network)
+    if reason is None:
+        return False
+    if options.json:
+        document = {"apiVersion": "bootc-py/v1", "kind": "UpgradeHeldBack", "reason": reason}
+        print(json.dumps(document, indent=2))
+    else:
+        print(f"not upgraded: {reason}", file=sys.stderr)
+    return True
 
 
 def _show_check(options: argparse.Namespace, found: Check) -> int:

@@ -96,6 +96,15 @@ def lstat(parent: int, path: str) -> os.stat_result | None:
         return None
 
 
+def names(parent: int, path: str) -> list[str]:
+    """Return the names in the directory `path` below `parent`, sorted; none where there is none."""
+    try:
+        with directory(parent, path) as fd:
+            return sorted(os.listdir(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def read_link(parent: int, path: str) -> str | None:
     """Return where the symbolic link `path` points; `None` when there is nothing at `path`."""
     try:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from bridge.ostree.keyfile import KeyFile
 
 _REFERENCE = ("origin", "container-image-reference")
-_TRANSIENT = "libostree-transient"
-_PINNED = (_TRANSIENT, "pinned")
+TRANSIENT = "libostree-transient"
+_PINNED = (TRANSIENT, "pinned")
 _FOREIGN_GROUPS = frozenset({"rpmostree", "packages", "overrides", "modules"})
 
 
@@ -46,4 +46,4 @@ class Origin(KeyFile):
 
     def without_transient(self) -> Origin:
         """Return the origin without what holds for one deployment only, for its successor."""
-        return self.without_group(_TRANSIENT)
+        return self.without_group(TRANSIENT)

@@ -135,10 +135,13 @@ class Sysroot:
         return loaders.named(self.repo.config.values.get(loaders.KEY, "none"))
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the sysroot's lock; may be nested. Raises `Busy` when another process holds it."""
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
+        """Hold the sysroot's lock; may be nested.
+
+        When another process holds it, raises `Busy`, or does `wait` until it is free.
+        """
         if self._lock_depth == 0:
-            with lock.exclusive(self.ostree_fd, f"the sysroot {self.path}"):
+            with lock.exclusive(self.ostree_fd, f"the sysroot {self.path}", wait=wait):
                 self._lock_depth = 1
                 try:
                     yield
@@ -280,10 +283,31 @@ class Sysroot:
         with files.directory(self.ostree_fd, deployment.path) as fd:
             status = os.fstat(fd)
             booted = self.is_booted and (status.st_dev, status.st_ino) == _booted_directory()
-        origin, problem = self._origin(deployment)
+        origin, problem = self.read_origin(deployment)
         return replace(deployment, origin=origin, booted=booted, problem=problem)
 
-    def _origin(self, deployment: Deployment) -> tuple[Origin | None, str]:
+    def running(self) -> Deployment | None:
+        """Return the running deployment, known by its directory alone; `None` as `State.booted`.
+
+        For early in a boot: /boot, and so its boot entry, need not be there yet.
+        """
+        if not self.is_booted:
+            return None
+        booted = _booted_directory()
+        with files.doing(f"looking for the running deployment of {self.path}"):
+            for stateroot in files.names(self.ostree_fd, "deploy"):
+                parent = f"deploy/{stateroot}/deploy"
+                for name in files.names(self.ostree_fd, parent):
+                    parsed = parse_name(name)
+                    status = files.lstat(self.ostree_fd, f"{parent}/{name}")
+                    if parsed and status and (status.st_dev, status.st_ino) == booted:
+                        deployment = Deployment(stateroot, *parsed, bootcsum="", booted=True)
+                        origin, problem = self.read_origin(deployment)
+                        return replace(deployment, origin=origin, problem=problem)
+        return None
+
+    def read_origin(self, deployment: Deployment) -> tuple[Origin | None, str]:
+        """Return the deployment's origin; or `None`, and why it cannot be read."""
         parent, _, name = deployment.path.rpartition("/")
         try:
             with files.directory(self.ostree_fd, parent) as fd:
