@@ -223,6 +223,8 @@ FAILED_IMAGES_SIZE = 64 * KIB
 CHECK_TIMEOUT = 600
 """Seconds for one health check, unless the settings say otherwise; greenboot sets no end, but one
 that hangs must fail. Checks that wait for a cluster of containers take five minutes."""
+DEPLOYMENTS_KEPT = 2
+"""Deployments that stay at the least, as with libostree: what boots next, and what ran before."""
 BOOT_ATTEMPTS = 3
 """Boots of a new deployment before it is rolled back, unless the settings say otherwise; as
 greenboot. One failure may be of the network, three are of the image."""

@@ -2,7 +2,7 @@
 
 `kargs` is a list of arguments, `match-architectures` says for which machines (as Rust names
 them, which is as uname does for those in use). Files count in the order of their names. From one
-deployment to the next the difference is applied, so that what somebody changed on the machine stays.
+deployment to the next the difference is applied, so that what was changed on the machine stays.
 Source: bootc, docs/src/building/kernel-arguments.md.
 """
 
