@@ -117,6 +117,8 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
                 registry="./docker-registry serve registry.yml >/dev/null 2>&1 & "
                 "until bash -c '</dev/tcp/127.0.0.1/5000' 2>/dev/null; do sleep 0.2; done",
                 check=f"bootc-py upgrade --check --json {PLAIN_HTTP}",
+                # What is staged is gone with the upgrade; its arguments are not.
+                kargs="bootc-py kargs --append bootc_py.test=1",
                 upgrade=f"bootc-py upgrade --json {PLAIN_HTTP} 2>/dev/null",
                 again=f"bootc-py upgrade --json {PLAIN_HTTP} 2>/dev/null",
                 queued="ostree admin status",
@@ -129,7 +131,14 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
                 etc="tail -n 1 /etc/motd; cat /etc/added.conf /etc/late.conf; test ! -e /etc/hosts",
                 var="cat /var/lib/kept",
                 release="cat /usr/lib/os-release",
-                rollback="bootc-py rollback",
+                pin="bootc-py pin 1 --name first; bootc-py status --verbose",
+                overlay="touch /usr/x 2>/dev/null; bootc-py usr-overlay && touch /usr/x && "
+                "bootc-py status",
+                cmdline="cat /proc/cmdline",
+                kargs="bootc-py kargs --delete bootc_py.test --json",
+                held="bootc-py rollback --to first; bootc-py status --format json",
+                undone="bootc-py rollback; bootc-py status --format json",
+                rollback="bootc-py rollback --to first",
                 queued="ostree admin status",
             ),
             named(
@@ -159,6 +168,16 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
     agreed(second["second-status"], second["second-admin"])
     assert second["second-etc"].ok.split() == ["mine", "added", "late"]
     assert second["second-var"].ok.strip() == "kept"
+    assert "Pinned: yes, as first" in second["second-pin"].ok
+    assert "/usr is writable until the next boot." in second["second-overlay"].ok
+    assert "bootc_py.test=1" in second["second-cmdline"].ok.split()
+    kargs = json.loads(second["second-kargs"].ok)
+    assert kargs["changed"] and kargs["deployment"]["staged"]
+    assert "bootc_py.test=1" not in kargs["kargs"]
+    for name, held in (("held", True), ("undone", False)):
+        status = json.loads(second[f"second-{name}"].ok.splitlines()[-1])["status"]
+        assert status["staged"]["ostree"]["checksum"] == commit
+        assert (status["staged"]["downloadOnly"], status["rollbackQueued"]) == (held, held)
     assert second["second-rollback"].ok
     assert commit not in second["second-queued"].ok.splitlines()[0]
 

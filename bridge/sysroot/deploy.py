@@ -122,7 +122,10 @@ def deploy(
         new = Deployment(name, commit, _serial(sysroot, name, commit), "", origin=origin)
         changes = arguments or KernelArguments()
         try:
-            new, merged = _prepare(sysroot, new, merge_from, changes, later=stage is not None)
+            # Arguments that were changed since the machine was started are with what is staged.
+            pending = before.staged if _is_of(before.staged, name) else merge_from
+            inherited = _Inherited(merge_from, pending, changes)
+            new, merged = _prepare(sysroot, new, inherited, later=stage is not None)
             kept = list(before.deployments)
             if not retain:
                 wanted = settings or _settings(sysroot, before)
@@ -143,6 +146,19 @@ def deploy(
     deployed = next(each for each in after.deployments if each.is_same(new))
     removed = tuple(each for each in before.deployments if each not in kept)
     return Deployed(deployed, merged, removed, after)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """Where a new deployment has from what it does not get from its image."""
+
+    merge_from: Deployment | None
+    kargs_from: Deployment | None
+    changes: KernelArguments
+
+
+def _is_of(deployment: Deployment | None, stateroot: str) -> bool:
+    return deployment is not None and deployment.stateroot == stateroot
 
 
 def _settings(sysroot: Sysroot, state: State) -> DeploymentSettings:
@@ -205,14 +221,14 @@ def _serial(sysroot: Sysroot, stateroot: str, commit: str) -> int:
 def _prepare(
     sysroot: Sysroot,
     new: Deployment,
-    merge_from: Deployment | None,
-    changes: KernelArguments,
+    inherited: _Inherited,
     *,
     later: bool,
 ) -> tuple[Deployment, EtcMerge]:
     """Make the new deployment's directory complete, with everything but a boot entry; or but for
     what libostree is going to do later, when it finalises it."""
     merged = EtcMerge()
+    merge_from = inherited.merge_from
     parent, _, name = new.path.rpartition("/")
     with files.directory(sysroot.ostree_fd, parent) as fd:
         durable.remove_tree(name, fd)
@@ -220,7 +236,7 @@ def _prepare(
         with files.directory(fd, name) as tree:
             prepare_root.check(tree, f"image {new.checksum}")
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
-            options = changes.apply(_inherited(sysroot, merge_from, tree))
+            options = inherited.changes.apply(_brought(sysroot, inherited.kargs_from, tree))
             _make_etc(sysroot, new, tree)
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
@@ -240,8 +256,8 @@ def _prepare(
     ), merged
 
 
-def _inherited(sysroot: Sysroot, merge_from: Deployment | None, tree: int) -> kargs.Arguments:
-    """Return the merge deployment's kernel arguments, changed as those that images bring did."""
+def _brought(sysroot: Sysroot, merge_from: Deployment | None, tree: int) -> kargs.Arguments:
+    """Return a deployment's kernel arguments, changed as those that images bring did."""
     brings = kargs_d.read(tree, "the new image")
     if merge_from is None:
         return kargs_d.change((), (), brings)
