@@ -173,6 +173,8 @@ PIECE_HELD_MAX = 8 * MIB
 cuts files about every 64 KiB, eStargz every 4 MiB."""
 
 # -- objects ---------------------------------------------------------------------------------
+POLICY_MAX = 16 * MIB
+"""One file of an SELinux policy's file contexts; large policies have half a megabyte."""
 METADATA_MAX = 128 * MIB
 """libostree's limit for a dirtree, dirmeta or commit object."""
 DIRECTORY_MAX = 100_000
