@@ -212,6 +212,13 @@ BLS_ENTRY_MAX = 64 * KIB
 """A boot entry is a handful of lines; the kernel's command line ends at 4 KiB or less."""
 ORIGIN_MAX = 1 * MIB
 """rpm-ostree's origins list packages; GKeyFile itself has no limit."""
+KARGS_FILE_MAX = 64 * KIB
+"""A file of kernel arguments that an image brings: many times what a kernel takes."""
+KARGS_MAX = 1900
+"""Bytes of a deployment's kernel arguments. x86-64 and arm64 cut off what is beyond 2047, and may
+not find their root then; the boot link takes a hundred, boot loaders add their own."""
+SETTINGS_MAX = 64 * KIB
+"""A file of settings: there are a dozen keys."""
 OS_RELEASE_MAX = 64 * KIB
 """A dozen short lines, of which two or three are looked at."""
 BOOT_MARGIN = 1 * MIB

@@ -239,6 +239,7 @@ def _prepare(
             prepare_root.check(tree, f"image {new.checksum}")
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
             options = inherited.changes.apply(_brought(sysroot, inherited.kargs_from, tree))
+            kargs.check(options)
             _make_etc(sysroot, new, tree)
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
