@@ -49,11 +49,11 @@ def pull(
 
     Where the image carries an SELinux policy its commit is labelled by it, unless `selinux` is
     false. With `bootable` an image without bootc's labels is refused before a layer is moved.
-    Layers are fetched in parts to `depth`. What was not verified leaves no trace but unfinished downloads,
-    and not even these where there was no space. `before_layers` is called when it is known that
-    layers have to move, before the first of their bytes: what it raises ends the pull. Raises the
-    `BridgeError`s of the registry, the formats and the store; `NoSpace` before a layer moves where
-    the image cannot fit; `Busy` where another pull is under way.
+    Layers are fetched in parts to `depth`. What was not verified leaves no trace but unfinished
+    downloads, and not even these where there was no space. `before_layers` is called when it is
+    known that layers have to move, before the first of their bytes: what it raises ends the pull.
+    Raises the `BridgeError`s of the registry, the formats and the store; `NoSpace` before a layer
+    moves where the image cannot fit; `Busy` where another pull is under way.
     """
     with ExitStack() as stack:
         one = _Pull(

@@ -94,8 +94,7 @@ def delete(arguments: Arguments, text: str) -> Arguments:
 
 
 def check(arguments: Arguments) -> None:
-    """Raise `BridgeError` for arguments that cannot be in a boot entry, or that a kernel would cut.
-    """
+    """Raise `BridgeError` for what cannot be in a boot entry, or what a kernel would cut off."""
     text = join(arguments)
     if not text.isprintable():
         raise BridgeError(f"kernel arguments cannot have control characters in them: {text!r:.300}")

@@ -35,9 +35,7 @@ def test_files_count_in_the_order_of_their_names(tmp_path: Path) -> None:
         'kargs = ["both"]\nmatch-architectures = ["aarch64", "x86_64"]\n'
     )
     (place / "50-none.toml").write_text('kargs = ["none"]\nmatch-architectures = []\n')
-    (place / "60-power.toml").write_text(
-        'kargs = ["power"]\nmatch-architectures = ["powerpc64"]\n'
-    )
+    (place / "60-power.toml").write_text('kargs = ["power"]\nmatch-architectures = ["powerpc64"]\n')
     (place / "README").write_text("no TOML")
     assert read(tmp_path) == ("a", 'b="c d"', "console=ttyS0", "quiet", "both")
     assert read(tmp_path, "aarch64")[-2:] == ("arm", "both")
