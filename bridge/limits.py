@@ -130,6 +130,9 @@ PARTIAL_LEAST = 64 * KIB
 """A blob smaller than this is fetched whole: its table of contents would be half of it."""
 PARTIAL_PERCENT_MAX = 85
 """Of a blob; where more of it is missing, one plain request for all is as good and simpler."""
+REBUILD_RATE = 125_000_000
+"""Bytes a second, a gigabit: where blobs come faster, a layer is there sooner whole than in parts,
+which take more of the processor. It matters to whoever asks for the fastest way only."""
 RANGE_GAP_LEAST = 4 * KIB
 """A gap up to this is fetched along: a request and its answer's headers cost about as much."""
 RANGE_GAP_MOST = 256 * KIB

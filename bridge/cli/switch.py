@@ -15,6 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retain", action="store_true", help="keep stored images that no deployment needs"
     )
+    parser.add_argument(
+        "--apply", action="store_true", help="restart the machine if something else boots next"
+    )
     shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -48,4 +51,6 @@ def run(options: argparse.Namespace) -> int:
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("switch", options, repo, report)
+    if options.apply:
+        shared.apply(options)
     return 0

@@ -180,14 +180,16 @@ class _Pull:
         has make that possible."""
         if self._depth is Depth.NEVER:
             return plans
-        plans = look_inside(self._source, plans, self._importer.meter)
+        plans = look_inside(
+            self._source, plans, self._importer.meter, fastest=self._depth is Depth.FASTEST
+        )
         blobs = [each.inside.index for each in plans if each.inside is not None]
         if not blobs or not self._source.keeps:
             return plans
         catch_up(self._repo, self._contents)
         files = {file.digest for blob in blobs for file in blob.files}
         places = self._contents.find(files)
-        if self._depth is Depth.CHUNKS:
+        if self._depth is not Depth.FILES:
             places |= self._contents.find(
                 {
                     piece.digest

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
@@ -18,11 +19,12 @@ from bridge.sysroot import (
     kargs,
     kernel,
     prepare_root,
+    staged,
     stateroot_var,
 )
 from bridge.sysroot.cleanup import cleanup, remove_deployment, remove_kernels
 from bridge.sysroot.deployment import Deployment, parse_name
-from bridge.sysroot.etc_merge import EtcMerge, merge
+from bridge.sysroot.etc_merge import EtcMerge, check, merge
 from bridge.sysroot.initialise import DEFAULT_STATEROOT, add_stateroot
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.sysroot import State, Sysroot, check_stateroot
@@ -45,6 +47,15 @@ class KernelArguments:
         return kargs.without(kargs.append(arguments, self.append), "ostree")
 
 
+class Stage(enum.Enum):
+    """How a deployment is staged."""
+
+    FINAL = "final"
+    """To boot next."""
+    LOCKED = "locked"
+    """To be there only, until somebody wants it to boot next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """What a deploy did."""
@@ -58,8 +69,10 @@ class Deployed:
     """The sysroot as it is now."""
 
     @property
-    def boot_entry(self) -> str:
-        """File name of the new boot entry in `/boot/loader/entries`."""
+    def boot_entry(self) -> str | None:
+        """File name of the new boot entry in `/boot/loader/entries`; None while it is staged."""
+        if self.deployment.staged:
+            return None
         return bls.file_name(len(self.state.deployments) - self.deployment.index)
 
 
@@ -72,8 +85,13 @@ def deploy(
     merge_deployment: Deployment | None = None,
     arguments: KernelArguments | None = None,
     retain: bool = False,
+    stage: Stage | None = None,
 ) -> Deployed:
     """Deploy `commit` of the sysroot's repository and make it what boots next.
+
+    With `stage` it is not put into the boot order by now: libostree does that when the machine goes
+    down, and merges `/etc` then; what stands in the way of that is raised by now. What was staged
+    before goes.
 
     `stateroot` is by default that of the current deployment, else `default`; a missing one is
     made. `/etc` changes, kernel arguments and foreign keys of the boot entry come from
@@ -96,7 +114,9 @@ def deploy(
         options = (arguments or KernelArguments()).apply(inherited)
         new = Deployment(name, commit, _serial(sysroot, name, commit), "", origin=origin)
         try:
-            new, merged = _prepare(sysroot, new, merge_from, options)
+            new, merged = _prepare(sysroot, new, merge_from, options, later=stage is not None)
+            if stage is not None:
+                return _stage(sysroot, new, merge_from, options, merged, stage)
             kept = [
                 each
                 for each in before.deployments
@@ -106,7 +126,7 @@ def deploy(
         except BaseException:
             # Whatever it was, the half-made deployment goes; cleanup would find it otherwise.
             with contextlib.suppress(OSError, BridgeError):
-                if not any(each.is_same(new) for each in sysroot.load().deployments):
+                if not any(each.is_same(new) for each in sysroot.load().all):
                     remove_deployment(sysroot, new)
             raise
         with files.after(f"{new.name} boots next"):
@@ -114,6 +134,35 @@ def deploy(
     deployed = next(each for each in after.deployments if each.is_same(new))
     removed = tuple(each for each in before.deployments if each not in kept)
     return Deployed(deployed, merged, removed, after)
+
+
+def _stage(
+    sysroot: Sysroot,
+    new: Deployment,
+    merge_from: Deployment | None,
+    options: kargs.Arguments,
+    merged: EtcMerge,
+    stage: Stage,
+) -> Deployed:
+    durable.syncfs(sysroot.ostree_fd)
+    staged.write(
+        staged.Staged(
+            new.stateroot,
+            new.checksum,
+            new.serial,
+            new.bootcsum,
+            staged.merge_of(merge_from),
+            options,
+            new.entry.unknown,
+            locked=stage is Stage.LOCKED,
+        )
+    )
+    sysroot.bump()
+    after = sysroot.load()
+    with files.after(f"{new.name} is staged"):
+        cleanup(sysroot, after)
+    assert after.staged is not None
+    return Deployed(after.staged, merged, (), after)
 
 
 def _stateroot(state: State) -> str:
@@ -128,9 +177,15 @@ def _serial(sysroot: Sysroot, stateroot: str, commit: str) -> int:
 
 
 def _prepare(
-    sysroot: Sysroot, new: Deployment, merge_from: Deployment | None, options: kargs.Arguments
+    sysroot: Sysroot,
+    new: Deployment,
+    merge_from: Deployment | None,
+    options: kargs.Arguments,
+    *,
+    later: bool,
 ) -> tuple[Deployment, EtcMerge]:
-    """Make the new deployment's directory complete, with everything but a boot entry."""
+    """Make the new deployment's directory complete, with everything but a boot entry; or but for
+    what libostree is going to do later, when it finalises it."""
     merged = EtcMerge()
     parent, _, name = new.path.rpartition("/")
     with files.directory(sysroot.ostree_fd, parent) as fd:
@@ -142,7 +197,7 @@ def _prepare(
             _make_etc(sysroot, new, tree)
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
-                merged = _merge_etc(sysroot, merge_from, tree)
+                merged = _merge_etc(sysroot, merge_from, tree, check if later else merge)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")
@@ -151,7 +206,7 @@ def _prepare(
                 _unlink(sysroot.fd, "var", ".updated")
             if new.origin is not None:
                 durable.replace_file(f"{name}.origin", new.origin.text.encode(), fd)
-            files.set_immutable(tree, True)
+            files.set_immutable(tree, not later)
     entry = bls.Entry(merge_from.entry.unknown if merge_from else ())
     return replace(
         new, bootcsum=bootcsum, entry=entry.replace("options", kargs.join(options))
@@ -178,7 +233,12 @@ def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
         os.mkdir("etc", 0o755, dir_fd=tree)
 
 
-def _merge_etc(sysroot: Sysroot, merge_from: Deployment, tree: int) -> EtcMerge:
+def _merge_etc(
+    sysroot: Sysroot,
+    merge_from: Deployment,
+    tree: int,
+    merge_or_check: Callable[[int, int, int], EtcMerge],
+) -> EtcMerge:
     with (
         files.directory(sysroot.ostree_fd, merge_from.path) as old,
         files.directory(tree, "etc") as new_etc,
@@ -189,7 +249,7 @@ def _merge_etc(sysroot: Sysroot, merge_from: Deployment, tree: int) -> EtcMerge:
             etc = opened.enter_context(files.directory(old, "etc"))
         except FileNotFoundError:
             return EtcMerge()
-        return merge(defaults, etc, new_etc)
+        return merge_or_check(defaults, etc, new_etc)
 
 
 def _unlink(top: int, path: str, name: str) -> None:

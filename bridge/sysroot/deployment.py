@@ -30,6 +30,8 @@ class Deployment:
     index: int = 0
     """Place in the boot order; 0 boots next."""
     booted: bool = False
+    staged: bool = False
+    """Whether it is only going to be in the boot order when the machine goes down."""
     problem: str = ""
     """Why a part of it could not be read; empty when all could."""
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 from bridge.errors import BridgeError, NoSpace, is_full
 
@@ -74,6 +75,11 @@ def directory(parent: int, path: str, *, create: int | None = None) -> Iterator[
         yield current
     finally:
         os.close(current)
+
+
+def open_directory(path: Path) -> int:
+    """Open a directory of this machine's by its path; the descriptor is the caller's to close."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def make_directories(parent: int, path: str, mode: int = 0o755) -> None:

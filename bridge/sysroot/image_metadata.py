@@ -7,13 +7,13 @@ alone is asked, never a registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.oci import strict_json
 from bridge.ostree.repository import Repository
-from bridge.sysroot import timestamp
+from bridge.sysroot import cached_update, timestamp
 
 _VERSION_LABELS = ("org.opencontainers.image.version", "version")
 _CREATED = "org.opencontainers.image.created"
@@ -42,11 +42,20 @@ def from_repository(repo: Repository) -> Lookup:
 
     def lookup(checksum: str) -> ImageMetadata | None:
         try:
-            return parse(repo.read_commit(checksum).metadata)
+            found = parse(repo.read_commit(checksum).metadata)
         except BridgeError:
             return None
+        return found and replace(found, cached_update=_cached(repo, checksum))
 
     return lookup
+
+
+def _cached(repo: Repository, checksum: str) -> ImageMetadata | None:
+    try:
+        metadata = cached_update.detached(repo, checksum)
+    except (BridgeError, OSError):
+        return None
+    return parse(metadata, cached_update.DIGEST, cached_update.CONFIG)
 
 
 def parse(

@@ -29,12 +29,15 @@ def host(state: State, lookup: Lookup, *, read_only: bool = False) -> Document:
     booted = state.booted
     rollback = rollback_deployment(state) if booted is not None else None
     others = [each for each in state.deployments if each is not booted and each is not rollback]
+    staged = state.staged
     queued = booted is not None and rollback is not None and rollback.index < booted.index
-    shown = {id(each): boot_entry(each, lookup) for each in state.deployments}
+    shown = {id(each): boot_entry(each, lookup) for each in state.all}
+    if staged is not None:
+        shown[id(staged)]["downloadOnly"] = state.staged_locked
     first = shown[id(state.current)] if state.current is not None else None
     image = first["image"]["image"] if first is not None and first["image"] else None
     status: Document = {
-        "staged": None,
+        "staged": None if staged is None else shown[id(staged)],
         "booted": None if booted is None else shown[id(booted)],
         "rollback": None if rollback is None else shown[id(rollback)],
     }

@@ -1,0 +1,175 @@
+"""What was installed boots, upgrades itself and rolls back, in a machine of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rig import efi_loaders, published, qemu
+from rig.command import PLAIN_HTTP, bootc_py
+from rig.peers import require
+from rig.qemu import Machine, Said
+from rig.registry import run_registry
+
+from tools.images import build, cache
+from tools.images.layout import Layout
+from tools.images.spec import VERSIONS
+
+NAME = "os/host"
+GUEST = f"127.0.0.1:5000/{NAME}:stable"
+"""What the machine follows: a registry of its own."""
+_REGISTRY = """\
+version: 0.1
+log: {level: error}
+storage: {filesystem: {rootdirectory: /run/testdata/registry}}
+http: {addr: 127.0.0.1:5000}
+"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A disk that was installed, a disk with a registry, and what is in them."""
+
+    disk: Path
+    data: Path
+    versions: dict[str, Layout]
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Made]:
+    """Version 1, installed from a registry with GRUB 2.14 on the EFI system partition; version 2 in
+    the registry that the machine is going to run."""
+    versions = {each: build.image("host", each, "zstd") for each in VERSIONS}
+    with cache.scratch(cache.root() / "work") as work:
+        disk = work / "disk.img"
+        with disk.open("wb") as file:
+            file.truncate(4 << 30)
+        storage = published.storage({f"{NAME}:v1": versions["v1"]})
+        with run_registry(storage, read_only=True) as registry:
+            done = bootc_py(
+                "install", "to-disk", f"{registry.host}/{NAME}:v1", disk, PLAIN_HTTP, "--json",
+                "--target-imgref", GUEST, "--bootloader", "grub",
+                "--bootloader-from", efi_loaders.root("forky"),
+                *(f"--karg={each}" for each in qemu.KARGS),
+            )  # fmt: skip
+        assert done.code == 0, done.err
+        content = work / "content"
+        (content / "registry").mkdir(parents=True)
+        published.clone(published.storage({f"{NAME}:stable": versions["v2"]}), content / "registry")
+        shutil.copy(require("docker-registry"), content)
+        (content / "registry.yml").write_text(_REGISTRY)
+        data = work / "data.img"
+        qemu.data_disk(data, content, 640)
+        Machine(disk, data, work).prepare()
+        yield Made(disk, data, versions)
+
+
+@pytest.fixture
+def machine(made: Made, tmp_path: Path) -> Iterator[Machine]:
+    """A machine with copies of both disks."""
+    with cache.scratch(cache.root() / "work") as work:
+        for path in (made.disk, made.data):
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", path, work], check=True)
+        yield Machine(work / made.disk.name, work / made.data.name, work)
+
+
+def booted(said: Said) -> str:
+    """The digest of the image that runs, from `status`."""
+    digest: str = json.loads(said.ok)["status"]["booted"]["image"]["imageDigest"]
+    return digest
+
+
+def agreed(status: Said, admin: Said) -> None:
+    """`ostree admin status` marks the deployment as booted that `status` says is."""
+    of_it = json.loads(status.ok)["status"]["booted"]["ostree"]
+    name = f"{of_it['stateroot']} {of_it['checksum']}.{of_it['deploySerial']}"
+    lines = admin.ok.splitlines()
+    assert f"* {name}" in [line.strip() for line in lines], admin.text
+
+
+STATUS = {"status": "bootc-py status --format json", "admin": "ostree admin status"}
+
+
+def test_it_boots_by_its_boot_entry(machine: Machine, made: Made) -> None:
+    (said,) = machine.run([{**STATUS, "failed": "systemctl --failed --quiet --no-legend"}])
+    assert booted(said["status"]) == made.versions["v1"].digest
+    agreed(said["status"], said["admin"])
+    assert said["failed"].ok.strip() == ""
+
+
+def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
+    machine: Machine, made: Made
+) -> None:
+    def named(prefix: str, **commands: str) -> dict[str, str]:
+        return {f"{prefix}-{name}": text for name, text in ({**STATUS, **commands}).items()}
+
+    first, second, third = machine.run(
+        [
+            named(
+                "first",
+                edit="echo mine >>/etc/motd; echo added >/etc/added.conf; rm /etc/hosts; "
+                "echo kept >/var/lib/kept",
+                registry="./docker-registry serve registry.yml >/dev/null 2>&1 & "
+                "until bash -c '</dev/tcp/127.0.0.1/5000' 2>/dev/null; do sleep 0.2; done",
+                check=f"bootc-py upgrade --check --json {PLAIN_HTTP}",
+                upgrade=f"bootc-py upgrade --json {PLAIN_HTTP} 2>/dev/null",
+                again=f"bootc-py upgrade --json {PLAIN_HTTP} 2>/dev/null",
+                queued="ostree admin status",
+                human="bootc-py status",
+                # /etc is merged when the machine goes down, and not before.
+                late="echo late >/etc/late.conf; bootc-py config-diff",
+            ),
+            named(
+                "second",
+                etc="tail -n 1 /etc/motd; cat /etc/added.conf /etc/late.conf; test ! -e /etc/hosts",
+                var="cat /var/lib/kept",
+                release="cat /usr/lib/os-release",
+                rollback="bootc-py rollback",
+                queued="ostree admin status",
+            ),
+            named(
+                "third", etc="tail -n 1 /etc/motd; test ! -e /etc/hosts", var="cat /var/lib/kept"
+            ),
+        ],
+        firmware=True,
+    )
+    v1, v2 = (made.versions[each].digest for each in ("v1", "v2"))
+
+    assert booted(first["first-status"]) == v1
+    agreed(first["first-status"], first["first-admin"])
+    assert first["first-edit"].code == first["first-registry"].code == 0
+    assert json.loads(first["first-check"].ok)["available"] == v2
+    report = json.loads(first["first-upgrade"].ok)
+    assert report["changed"] and report["image"]["manifestDigest"] == v2
+    assert not json.loads(first["first-again"].ok)["changed"]
+    commit = report["deployment"]["checksum"]
+    assert report["deployment"]["staged"] and report["deployment"]["bootEntry"] is None
+    assert "(staged)" in first["first-queued"].ok.splitlines()[0]
+    changes = first["first-late"].ok.splitlines()
+    assert {"A    added.conf", "A    late.conf", "D    hosts", "M    motd"} <= set(changes)
+    assert commit in first["first-queued"].ok.splitlines()[0], first["first-queued"].text
+    assert v2 in first["first-human"].ok and v1 in first["first-human"].ok
+
+    assert booted(second["second-status"]) == v2
+    agreed(second["second-status"], second["second-admin"])
+    assert second["second-etc"].ok.split() == ["mine", "added", "late"]
+    assert second["second-var"].ok.strip() == "kept"
+    assert second["second-rollback"].ok
+    assert commit not in second["second-queued"].ok.splitlines()[0]
+
+    assert booted(third["third-status"]) == v1
+    agreed(third["third-status"], third["third-admin"])
+    assert third["third-etc"].ok.split() == ["mine"]
+    assert third["third-var"].ok.strip() == "kept"
+    with machine.mounted() as root:
+        fsck = subprocess.run(
+            [require("ostree"), "fsck", f"--repo={root}/ostree/repo"],
+            capture_output=True,
+            text=True,
+        )
+        assert fsck.returncode == 0, fsck.stdout + fsck.stderr
