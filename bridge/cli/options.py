@@ -63,10 +63,11 @@ def depth(options: argparse.Namespace) -> Depth:
 
 def apply(options: argparse.Namespace) -> None:
     """Restart the machine if it is going to run something else then."""
-    from bridge.sysroot.update import boots_another, reboot
+    from bridge.sysroot import systemd
+    from bridge.sysroot.update import boots_another
 
     if boots_another(options.sysroot):
-        reboot()
+        systemd.reboot()
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

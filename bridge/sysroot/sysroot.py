@@ -246,7 +246,7 @@ class Sysroot:
         deployment = found.deployment
         with files.directory(self.ostree_fd, deployment.path):
             pass
-        origin, problem = self._origin(deployment)
+        origin, problem = self.read_origin(deployment)
         return replace(deployment, origin=origin, problem=problem, staged=True), found.locked
 
     def _bootversion(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -130,16 +129,6 @@ def use_downloaded(path: str | Path, *, progress: Progress | None = None) -> Dep
         return _deploy(
             sysroot, commit, origin, progress, retain=False, stage=_stage(sysroot)
         ).deployment
-
-
-def reboot() -> None:
-    """Restart this machine, through systemd, which finalises what is staged."""
-    try:
-        done = subprocess.run(["systemctl", "reboot"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise BridgeError("there is no systemctl to restart this machine with") from None
-    if done.returncode:
-        raise BridgeError(f"the machine could not be restarted: {done.stderr.strip()}")
 
 
 def boots_another(path: str | Path) -> bool:
