@@ -229,6 +229,8 @@ FAILED_IMAGES = 64
 """Images that failed on this host and are remembered; a host sees a handful in its life."""
 FAILED_IMAGES_SIZE = 64 * KIB
 """The file that has them, 72 bytes each."""
+GRUB_ENVIRONMENT_MAX = 64 * KIB
+"""GRUB's environment block has 1 KiB; some tools make larger ones."""
 CHECK_TIMEOUT = 600
 """Seconds for one health check, unless the settings say otherwise; greenboot sets no end, but one
 that hangs must fail. Checks that wait for a cluster of containers take five minutes."""
