@@ -3,79 +3,32 @@
 from __future__ import annotations
 
 import json
-import shutil
+import random
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from rig import efi_loaders, published, qemu
-from rig.command import PLAIN_HTTP, bootc_py
+from rig import hosts
+from rig.command import PLAIN_HTTP
+from rig.crash import machine as power
+from rig.hosts import Made
 from rig.peers import require
 from rig.qemu import Machine, Said
-from rig.registry import run_registry
 
-from tools.images import build, cache
-from tools.images.layout import Layout
-from tools.images.spec import VERSIONS
-
-NAME = "os/host"
-GUEST = f"127.0.0.1:5000/{NAME}:stable"
-"""What the machine follows: a registry of its own."""
-_REGISTRY = """\
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: /run/testdata/registry}}
-http: {addr: 127.0.0.1:5000}
-"""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A disk that was installed, a disk with a registry, and what is in them."""
-
-    disk: Path
-    data: Path
-    versions: dict[str, Layout]
+from tools.images import cache
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    """Version 1, installed from a registry with GRUB 2.14 on the EFI system partition; version 2 in
-    the registry that the machine is going to run."""
-    versions = {each: build.image("host", each, "zstd") for each in VERSIONS}
-    with cache.scratch(cache.root() / "work") as work:
-        disk = work / "disk.img"
-        with disk.open("wb") as file:
-            file.truncate(4 << 30)
-        storage = published.storage({f"{NAME}:v1": versions["v1"]})
-        with run_registry(storage, read_only=True) as registry:
-            done = bootc_py(
-                "install", "to-disk", f"{registry.host}/{NAME}:v1", disk, PLAIN_HTTP, "--json",
-                "--target-imgref", GUEST, "--bootloader", "grub",
-                "--bootloader-from", efi_loaders.root("forky"),
-                *(f"--karg={each}" for each in qemu.KARGS),
-            )  # fmt: skip
-        assert done.code == 0, done.err
-        content = work / "content"
-        (content / "registry").mkdir(parents=True)
-        published.clone(published.storage({f"{NAME}:stable": versions["v2"]}), content / "registry")
-        shutil.copy(require("docker-registry"), content)
-        (content / "registry.yml").write_text(_REGISTRY)
-        data = work / "data.img"
-        qemu.data_disk(data, content, 640)
-        Machine(disk, data, work).prepare()
-        yield Made(disk, data, versions)
+    with hosts.made() as found:
+        yield found
 
 
 @pytest.fixture
-def machine(made: Made, tmp_path: Path) -> Iterator[Machine]:
+def machine(made: Made) -> Iterator[Machine]:
     """A machine with copies of both disks."""
     with cache.scratch(cache.root() / "work") as work:
-        for path in (made.disk, made.data):
-            subprocess.run(["cp", "--sparse=always", "--reflink=auto", path, work], check=True)
-        yield Machine(work / made.disk.name, work / made.data.name, work)
+        yield made.copy(work)
 
 
 def booted(said: Said) -> str:
@@ -92,6 +45,8 @@ def agreed(status: Said, admin: Said) -> None:
     assert f"* {name}" in [line.strip() for line in lines], admin.text
 
 
+_WHOLE = {"upgrade": 30.0, "rollback": 8.0}
+"""Seconds that the commands take here, the way down of the machine included."""
 STATUS = {"status": "bootc-py status --format json", "admin": "ostree admin status"}
 
 
@@ -192,3 +147,13 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
             text=True,
         )
         assert fsck.returncode == 0, fsck.stdout + fsck.stderr
+
+
+@pytest.mark.parametrize("command", power.COMMANDS)
+def test_the_power_goes(made: Made, command: str) -> None:
+    """More of it: `python3 -m tools.crash machine`."""
+    with cache.scratch(cache.root() / "work") as work:
+        machine = made.machine(command, work)
+        seed = random.randrange(1000)
+        print(f"seed {seed}")
+        assert len(list(power.rounds(machine, command, 1, seed, whole=_WHOLE[command]))) == 1
