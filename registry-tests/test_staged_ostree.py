@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,11 @@ class Machine:
         done = self.booted.ostree("admin", "finalize-staged", root=root)
         assert done.code == 0, done.err
 
+    def listed(self, root: Path = Path("/")) -> list[str]:
+        """The deployments that `ostree admin status` shows."""
+        lines = self.booted.ostree("admin", "status", root=root).out.splitlines()
+        return [line.strip() for line in lines if not line.startswith("   ")]
+
     @property
     def order(self) -> list[Path]:
         """The deployments that boot, the first being the one that does."""
@@ -115,10 +120,7 @@ def test_what_we_stage_is_shown_and_finalised_by_ostree(machine: Machine, root: 
     assert report["deployment"]["staged"] and report["deployment"]["bootEntry"] is None
     assert "start --quiet ostree-finalize-staged.service" in machine.booted.asked
     assert machine.order == before
-    shown = machine.booted.ostree("admin", "status", root=root).out.splitlines()
-    assert [line.strip() for line in shown if not line.startswith("   ")][0] == (
-        f"default {name} (staged)"
-    )
+    assert machine.listed(root)[0] == f"default {name} (staged)"
     staged = machine.status["staged"]
     assert staged["ostree"]["checksum"] == report["deployment"]["checksum"]
     assert staged["image"]["version"] == "2" and not staged["downloadOnly"]
@@ -140,3 +142,212 @@ def test_what_we_stage_is_shown_and_finalised_by_ostree(machine: Machine, root: 
     assert "options root=LABEL=root rw ostree=/ostree/boot." in machine.entry
     assert machine.status["staged"] is None
     assert machine.booted.ostree("fsck", "--repo=/ostree/repo", root=root).code == 0
+
+
+def make_directory(etc: Path) -> None:
+    (etc / "motd").unlink()
+    (etc / "motd").mkdir()
+    (etc / "motd/mine").write_text("mine\n")
+
+
+CONFLICTS: list[tuple[Callable[[Path], object], dict[str, str | None], str]] = [
+    (
+        lambda etc: (etc / "motd").write_text("mine\n"),
+        {"motd": None, "motd/x": ""},
+        "/etc/motd is a file here and a directory in the image",
+    ),
+    (
+        lambda etc: (etc / "conf.d/mine").write_text("mine\n"),
+        {"conf.d": ""},
+        "/etc/conf.d is a directory here and a file in the image",
+    ),
+    # What libostree fails on at shutdown:
+    (
+        lambda etc: (etc / "conf.d/one").unlink(),
+        {"conf.d": ""},
+        "/etc/conf.d/one is deleted here and /etc/conf.d is a file in the image",
+    ),
+    (
+        lambda etc: os.mkfifo(etc / "fifo"),
+        {"fifo": None},
+        "/etc/fifo is a special file here and a directory in the image",
+    ),
+    # And where it would forget what is in it:
+    (
+        make_directory,
+        {"motd": None, "motd/x": ""},
+        "/etc/motd was made a directory here and in the image",
+    ),
+]
+
+
+def test_an_etc_that_cannot_be_merged_at_shutdown_is_told_when_staging(
+    machine: Machine, tmp_path: Path
+) -> None:
+    before = machine.order
+    shutil.copytree(machine.etc, tmp_path / "etc")
+    for number, (edit, new, said) in enumerate(CONFLICTS, 2):
+        etc = {name: text for name, text in ETC.items() if name.split("/")[0] not in new}
+        machine.publish(str(number), {**etc, **new})
+        edit(machine.etc)
+        refused = machine.booted.bootc_py("upgrade", "--quiet")
+        assert refused.code == 1
+        assert refused.error == f"error: merging /etc: {said}; move these aside and try again"
+        assert machine.status["staged"] is None and machine.order == before
+        assert {each.name for each in machine.booted.deployment.parent.glob("*.0")} == {
+            machine.booted.deployment.name
+        }
+        shutil.rmtree(machine.etc)
+        shutil.copytree(tmp_path / "etc", machine.etc)
+
+
+@pytest.mark.parametrize("root", PEERS, ids=str)
+def test_a_directory_that_was_closed_stays_so(machine: Machine, root: Path) -> None:
+    (machine.etc / "conf.d").chmod(0o700)
+    machine.publish("2")
+    machine.bootc_py("upgrade")
+    machine.shutdown(root)
+    assert (machine.order[0] / "etc/conf.d").stat().st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("root", PEERS, ids=str)
+def test_what_is_only_downloaded_waits(machine: Machine, root: Path) -> None:
+    before = machine.order
+    machine.publish("2")
+    # An update that was seen is in the status until it is there.
+    check = machine.booted.bootc_py("upgrade", "--check", "--json")
+    assert check.code == 0 and check.json["changed"] and check.json["version"] == "2"
+    seen = machine.status["booted"]["cachedUpdate"]
+    assert (seen["version"], seen["imageDigest"]) == ("2", check.json["available"])
+
+    report = machine.bootc_py("upgrade", "--download-only")
+    assert report["deployment"]["staged"] and report["deployment"]["locked"]
+    assert machine.status["staged"]["downloadOnly"]
+    machine.shutdown(root)
+    assert machine.order == before and machine.status["staged"]["downloadOnly"]
+
+    # Wanted, locked again, wanted: the one deployment all the time.
+    serials = [machine.bootc_py("upgrade")["deployment"]["serial"]]
+    assert not machine.status["staged"]["downloadOnly"]
+    serials.append(machine.bootc_py("upgrade", "--download-only")["deployment"]["serial"])
+    assert machine.status["staged"]["downloadOnly"]
+    shutil.rmtree(machine.booted.run / "images")  # nothing is fetched
+    found = machine.bootc_py("upgrade", "--from-downloaded", "--apply")
+    serials.append(found["deployment"]["serial"])
+    assert serials == [0, 0, 0] and not machine.status["staged"]["downloadOnly"]
+    assert machine.booted.asked[-1] == "reboot"
+    machine.shutdown(root)
+    assert len(machine.order) == 2 and machine.order[1:] == before
+    assert machine.order[0].name == f"{report['deployment']['checksum']}.0"
+
+
+def test_nothing_newer(machine: Machine) -> None:
+    machine.publish("2")
+    machine.bootc_py("upgrade", "--check")
+    machine.publish("1")
+    check = machine.booted.bootc_py("upgrade", "--check", "--json")
+    assert check.code == 77 and not check.json["changed"]
+    assert machine.status["booted"]["cachedUpdate"] is None
+    none = machine.booted.bootc_py("upgrade", "--from-downloaded", "--json")
+    assert none.code == 4 and "nothing was downloaded" in none.error
+    machine.bootc_py("upgrade", "--apply")
+    assert machine.booted.asked == [], "no restart for nothing"
+
+
+@pytest.mark.parametrize("root", PEERS, ids=str)
+def test_a_newer_one_takes_the_place_of_what_is_staged(machine: Machine, root: Path) -> None:
+    names = []
+    for version in ("2", "3"):
+        machine.publish(version)
+        deployment = machine.bootc_py("upgrade")["deployment"]
+        names.append(f"{deployment['checksum']}.{deployment['serial']}")
+    assert machine.listed(root) == [
+        f"default {names[1]} (staged)",
+        f"* default {machine.booted.deployment.name}",
+    ]
+    assert not (machine.booted.deployment.parent / names[0]).exists()
+    machine.shutdown(root)
+    assert [each.name for each in machine.order] == [names[1], machine.booted.deployment.name]
+
+
+@pytest.mark.parametrize("root", PEERS, ids=str)
+def test_what_is_staged_survives_a_rollback(machine: Machine, root: Path) -> None:
+    machine.publish("2")
+    machine.bootc_py("upgrade")
+    machine.shutdown(root)
+    newer, older = machine.order
+    # Up to here version 1 runs: what was finalised is what a rollback undoes.
+    machine.publish("3")
+    staged = machine.bootc_py("upgrade")["deployment"]["checksum"]
+    assert machine.bootc_py("rollback")["reverted"], "of the two in the boot order"
+    assert machine.order == [older, newer]
+    assert machine.bootc_py("rollback")["deployment"]["checksum"] == newer.name.split(".")[0]
+    status = machine.status
+    assert status["rollbackQueued"] and status["staged"]["downloadOnly"]
+    machine.shutdown(root)
+    assert machine.order == [newer, older], "the rollback stands"
+    machine.bootc_py("rollback")
+    status = machine.status
+    assert not (status["rollbackQueued"] or status["staged"]["downloadOnly"])
+    machine.shutdown(root)
+    assert machine.order[0].name == f"{staged}.0" and older in machine.order
+
+
+@pytest.mark.parametrize("root", PEERS, ids=str)
+def test_what_another_tool_staged(machine: Machine, root: Path) -> None:
+    commit = machine.booted.deployment.name.split(".")[0]
+    done = machine.booted.ostree("admin", "deploy", "--stage", "--os=default", commit, root=root)
+    assert done.code == 0, done.err
+    staged = machine.status["staged"]["ostree"]
+    assert (staged["checksum"], staged["deploySerial"]) == (commit, 1)
+    # It names no kernel arguments: they are those of the deployment that runs.
+    assert machine.bootc_py("kargs")["kargs"] == ["root=LABEL=root", "rw"]
+    machine.publish("2")
+    machine.bootc_py("upgrade")
+    assert len(machine.listed(root)) == 2
+    machine.shutdown(root)
+    assert "options root=LABEL=root rw ostree=" in machine.entry
+
+
+def test_kernel_arguments_and_pins_are_finalised(machine: Machine) -> None:
+    machine.bootc_py("pin", "0")
+    machine.publish("2")
+    machine.bootc_py("upgrade")
+    machine.bootc_py("kargs", "--append", "quiet")
+    machine.shutdown()
+    assert "options root=LABEL=root rw quiet ostree=" in machine.entry
+    assert "Pinned: yes" in machine.booted.ostree("admin", "status").out
+
+
+def test_what_rpm_ostree_changed_is_not_replaced(machine: Machine) -> None:
+    origin = machine.booted.deployment.with_name(f"{machine.booted.deployment.name}.origin")
+    origin.write_text(f"{origin.read_text()}[packages]\nrequested=vim;\n")
+    machine.publish("2")
+    for command in (["upgrade"], ["switch", "oci:/run/images"]):
+        refused = machine.booted.bootc_py(*command, "--quiet")
+        assert refused.code == 1 and "rpm-ostree reset" in refused.error
+    assert machine.status["booted"]["incompatible"]
+
+
+def test_local_changes_are_those_that_ostree_shows(machine: Machine) -> None:
+    make_directory(machine.etc)
+    (machine.etc / "conf.d/one").write_text("mine\n")
+    (machine.etc / "conf.d/two").unlink()
+    (machine.etc / "new").mkdir()
+    (machine.etc / "new/file").symlink_to("nowhere")
+    lines = machine.booted.bootc_py("config-diff").out.splitlines()
+    assert lines == [
+        "M    conf.d/one",
+        "D    conf.d/two",
+        "M    motd",
+        "A    new",
+        "A    new/file",
+    ]
+    assert sorted(lines) == sorted(machine.booted.ostree("admin", "config-diff").out.splitlines())
+    assert machine.bootc_py("config-diff") == {
+        "apiVersion": "bootc-py/v1",
+        "kind": "ConfigDiff",
+        "modified": ["conf.d/one", "motd"],
+        "removed": ["conf.d/two"],
+        "added": ["new", "new/file"],
+    }

@@ -29,7 +29,7 @@ from bridge.sysroot import (
 )
 from bridge.sysroot.cleanup import cleanup, remove_deployment, remove_kernels
 from bridge.sysroot.deployment import Deployment, parse_name
-from bridge.sysroot.etc_merge import EtcMerge, check, merge
+from bridge.sysroot.etc_merge import EtcMerge, merge, prepare
 from bridge.sysroot.initialise import DEFAULT_STATEROOT, add_stateroot
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.pin import write_origin
@@ -243,7 +243,7 @@ def _prepare(
             _make_etc(sysroot, new, tree)
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
-                merged = _merge_etc(sysroot, merge_from, tree, check if later else merge)
+                merged = _merge_etc(sysroot, merge_from, tree, prepare if later else merge)
             if SELINUX_KEY not in sysroot.repo.read_commit(new.checksum).metadata:
                 _label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
@@ -255,6 +255,10 @@ def _prepare(
             if new.origin is not None:
                 durable.replace_file(f"{name}.origin", new.origin.text.encode(), fd)
             files.set_immutable(tree, not later)
+    if later:
+        # libostree since 2024.7 finalises nothing where this is not.
+        with files.directory(sysroot.ostree_fd, f"deploy/{new.stateroot}/backing", create=0o700):
+            pass
     entry = bls.Entry(merge_from.entry.unknown if merge_from else ())
     return replace(
         new, bootcsum=bootcsum, entry=entry.replace("options", kargs.join(options))

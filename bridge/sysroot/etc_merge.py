@@ -50,26 +50,68 @@ def merge(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
     return EtcMerge(len(changes.modified), len(changes.removed), len(changes.added))
 
 
-def check(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
-    """Return what `merge` would do by now, and raise what it would; nothing is written.
+def prepare(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
+    """Make sure of what libostree is going to do as `merge` would: there is no good time to tell
+    while a machine goes down. Returns how much that is by now; raises as `merge`.
 
-    For a merge that comes later: there is no good time to tell while a machine goes down.
+    It would fail on some things that `merge` can do, and forget files in others: these are
+    conflicts, too. The one thing that is written is what it leaves as it finds it: owner, mode and
+    xattrs of directories.
     """
-    changes, _paths = _checked(old_default, old_etc, new_etc)
+    changes, _paths = _checked(old_default, old_etc, new_etc, later=True)
+    for path in changes.modified:
+        if _is_directory(old_etc, path) and _is_directory(new_etc, path):
+            with files.directory(old_etc, path) as here, files.directory(new_etc, path) as new:
+                _copy_attributes(here, new)
     return EtcMerge(len(changes.modified), len(changes.removed), len(changes.added))
 
 
-def _checked(old_default: int, old_etc: int, new_etc: int) -> tuple[Changes, list[str]]:
+def _checked(
+    old_default: int, old_etc: int, new_etc: int, *, later: bool = False
+) -> tuple[Changes, list[str]]:
     """Return the changes and the paths to bring over; `BridgeError` where some cannot be."""
     changes = diff(old_default, old_etc)
     paths = _to_apply(changes, old_default, old_etc)
     conflicts = _conflicts(paths, changes.removed, old_etc, new_etc)
+    if later:
+        conflicts += _conflicts_for_libostree(changes, old_default, old_etc, new_etc)
     if conflicts:
         more = f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
         raise BridgeError(
             f"merging /etc: {'; '.join(conflicts[:3])}{more}; move these aside and try again"
         )
     return changes, paths
+
+
+def _conflicts_for_libostree(
+    changes: Changes, old_default: int, old_etc: int, new_etc: int
+) -> list[str]:
+    """Name what libostree's merge fails on, or forgets, and ours does not."""
+    found: dict[str, None] = {}
+    for path in changes.removed:
+        for parent in _parents(path):
+            if files.lstat(new_etc, parent) is None:
+                break
+            if not _is_directory(new_etc, parent):
+                deleted = f"/etc/{_show(path)} is deleted here"
+                found[f"{deleted} and /etc/{_show(parent)} is a file in the image"] = None
+                break
+    for path in (*changes.modified, *changes.added):
+        if not _is_directory(new_etc, path):
+            continue
+        was, now = (files.lstat(side, path) for side in (old_default, old_etc))
+        kind = stat.S_IFMT(now.st_mode) if now is not None else 0
+        if kind == stat.S_IFDIR and was is not None and not stat.S_ISDIR(was.st_mode):
+            found[f"/etc/{_show(path)} was made a directory here and in the image"] = None
+        elif kind not in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK):
+            found[f"/etc/{_show(path)} is a special file here and a directory in the image"] = None
+    return list(found)
+
+
+def _is_directory(top: int, path: str) -> bool:
+    """Tell whether there is a directory at `path`, and no symbolic link on the way."""
+    there = (files.lstat(top, each) for each in (*_parents(path), path))
+    return all(each is not None and stat.S_ISDIR(each.st_mode) for each in there)
 
 
 def _parents(path: str) -> list[str]:

@@ -122,11 +122,19 @@ def write(staged: Staged) -> None:
             durable.remove_tree(LOCKED, run)
 
 
+def lock() -> None:
+    """Have what is staged stay as it is when the machine goes down."""
+    with _opened() as run:
+        durable.replace_file(LOCKED, b"", run)
+
+
 def unlock() -> None:
-    """Have what is staged finalised when the machine goes down."""
-    found = read()
-    if found is not None:
-        write(replace(found, locked=False))
+    """Have what is staged finalised when the machine goes down. What else its file says stays."""
+    with _opened() as run:
+        document = variant.decode("a{sv}", files.read_bytes(run, STAGED, limits.ORIGIN_MAX))
+        if document.pop("locked", None) is not None:
+            durable.replace_file(STAGED, variant.encode("a{sv}", document), run)
+        durable.remove_tree(LOCKED, run)
 
 
 def hold_back() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -227,7 +227,7 @@ class Sysroot:
         first, locked = None, False
         if self.is_booted:
             try:
-                first, locked = self._staged()
+                first, locked = self._staged(deployments)
             except (BridgeError, OSError) as error:
                 problems.append(f"the staged deployment: {error}")
         return State(
@@ -239,11 +239,16 @@ class Sysroot:
             locked,
         )
 
-    def _staged(self) -> tuple[Deployment | None, bool]:
+    def _staged(self, booting: Sequence[Deployment]) -> tuple[Deployment | None, bool]:
         found = staged.read()
         if found is None:
             return None, False
         deployment = found.deployment
+        for each in booting:
+            if found.options is None and (each.stateroot, each.name) == found.merge:
+                # As libostree does when it finalises it.
+                entry = deployment.entry.replace("options", kargs.join(each.kargs))
+                deployment = replace(deployment, entry=entry)
         with files.directory(self.ostree_fd, deployment.path):
             pass
         origin, problem = self.read_origin(deployment)

@@ -308,6 +308,9 @@ def _update(
     state = sysroot.load()
     wanted = [each for each in state.all if _is(each, report.commit, origin)]
     if state.next is not None and state.next in wanted:
+        if download_only and state.next.staged:
+            staged.lock()
+            sysroot.bump()
         _finish(sysroot, progress, retain=retain)
         report.changed = False
         report.deployment = _deployed(state.next, sysroot.load())
