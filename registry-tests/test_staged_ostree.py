@@ -197,8 +197,9 @@ def test_an_etc_that_cannot_be_merged_at_shutdown_is_told_when_staging(
         assert {each.name for each in machine.booted.deployment.parent.glob("*.0")} == {
             machine.booted.deployment.name
         }
-        shutil.rmtree(machine.etc)
-        shutil.copytree(tmp_path / "etc", machine.etc)
+        for path in machine.etc.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(tmp_path / "etc", machine.etc, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("root", PEERS, ids=str)
@@ -221,7 +222,7 @@ def test_what_is_only_downloaded_waits(machine: Machine, root: Path) -> None:
     assert (seen["version"], seen["imageDigest"]) == ("2", check.json["available"])
 
     report = machine.bootc_py("upgrade", "--download-only")
-    assert report["deployment"]["staged"] and report["deployment"]["locked"]
+    assert report["deployment"]["staged"] and report["deployment"]["downloadOnly"]
     assert machine.status["staged"]["downloadOnly"]
     machine.shutdown(root)
     assert machine.order == before and machine.status["staged"]["downloadOnly"]
