@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rig import efi_loaders, published, qemu
-from rig.command import PLAIN_HTTP, bootc_py
+from rig.command import PLAIN_HTTP
 from rig.peers import require
 from rig.qemu import Machine, Said
 from rig.registry import run_registry
@@ -21,14 +20,6 @@ from tools.images.layout import Layout
 from tools.images.spec import VERSIONS
 
 NAME = "os/host"
-GUEST = f"127.0.0.1:5000/{NAME}:stable"
-"""What the machine follows: a registry of its own."""
-_REGISTRY = """\
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: /run/testdata/registry}}
-http: {addr: 127.0.0.1:5000}
-"""
 
 
 @dataclass(frozen=True)
@@ -46,27 +37,14 @@ def made() -> Iterator[Made]:
     the registry that the machine is going to run."""
     versions = {each: build.image("host", each, "zstd") for each in VERSIONS}
     with cache.scratch(cache.root() / "work") as work:
-        disk = work / "disk.img"
-        with disk.open("wb") as file:
-            file.truncate(4 << 30)
         storage = published.storage({f"{NAME}:v1": versions["v1"]})
         with run_registry(storage, read_only=True) as registry:
-            done = bootc_py(
-                "install", "to-disk", f"{registry.host}/{NAME}:v1", disk, PLAIN_HTTP, "--json",
-                "--target-imgref", GUEST, "--bootloader", "grub",
-                "--bootloader-from", efi_loaders.root("forky"),
-                *(f"--karg={each}" for each in qemu.KARGS),
+            installed = qemu.installed(
+                work, f"{registry.host}/{NAME}:v1",
+                f"{NAME}:stable", {f"{NAME}:stable": versions["v2"]},
+                "--bootloader=grub", "--bootloader-from", efi_loaders.root("forky"),
             )  # fmt: skip
-        assert done.code == 0, done.err
-        content = work / "content"
-        (content / "registry").mkdir(parents=True)
-        published.clone(published.storage({f"{NAME}:stable": versions["v2"]}), content / "registry")
-        shutil.copy(require("docker-registry"), content)
-        (content / "registry.yml").write_text(_REGISTRY)
-        data = work / "data.img"
-        qemu.data_disk(data, content, 640)
-        Machine(disk, data, work).prepare()
-        yield Made(disk, data, versions)
+        yield Made(installed.disk, installed.data, versions)
 
 
 @pytest.fixture
@@ -114,8 +92,7 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
                 "first",
                 edit="echo mine >>/etc/motd; echo added >/etc/added.conf; rm /etc/hosts; "
                 "echo kept >/var/lib/kept",
-                registry="./docker-registry serve registry.yml >/dev/null 2>&1 & "
-                "until bash -c '</dev/tcp/127.0.0.1/5000' 2>/dev/null; do sleep 0.2; done",
+                registry=qemu.START_REGISTRY,
                 check=f"bootc-py upgrade --check --json {PLAIN_HTTP}",
                 # What is staged is gone with the upgrade; its arguments are not.
                 kargs="bootc-py kargs --append bootc_py.test=1",

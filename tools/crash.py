@@ -1,10 +1,12 @@
-"""`python3 -m tools.crash every|random|power`: kills commands, fails their calls, cuts the power.
+"""`python3 -m tools.crash every|random|power|machine`: kills commands, fails their calls, cuts the power.
 
 every    small images: each command disturbed at every call that changes files, or at some
 random   images of real size: each command killed at random moments, round after round
 power    small images: the power goes at random calls, on a disk that keeps only what was synced
+machine  a machine in QEMU: the power goes at random moments, and it boots again, round after round
 
-Needs root, docker-registry, skopeo, ostree, gcc; `random` the images of tools/images too.
+Needs root, docker-registry, skopeo, ostree, gcc; `random` and `machine` the images of tools/images
+too, and `machine` QEMU, dosfstools, fdisk, mtools.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[1:1] = [str(ROOT), str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
 from rig.command import Done  # noqa: E402
-from rig.crash import chance, power, rounds, scenes, zygote  # noqa: E402
+from rig.crash import chance, machine, power, rounds, scenes, zygote  # noqa: E402
 from rig.crash.shim import Call, Disturbance  # noqa: E402
 from rig.push import push  # noqa: E402
 from rig.registry import Registry, run_registry  # noqa: E402
@@ -89,6 +91,24 @@ def _random(options: argparse.Namespace) -> Iterator[Row]:
                 *(tally.command, f"{tally.cycle:.1f}", tally.rounds, tally.hit, tally.damaged),
                 *(tally.lost, tally.failed, tally.left_over, _since(started), tally.faults),
             )
+
+
+def _machine(options: argparse.Namespace) -> Iterator[Row]:
+    with cache.scratch(cache.root() / "work") as work:
+        started, number = time.monotonic(), 0
+        try:
+            steps = options.steps or machine.COURSE
+            chosen = [steps[number % len(steps)] for number in range(options.rounds)]
+            for done in machine.cuts(machine.make(work), chosen, options.seed):
+                number = done.number
+                yield (
+                    *(number, done.step, f"{done.boot:.0f}", f"{done.after:.1f}"),
+                    *("yes" if each else "no" for each in (done.hit, done.moved)),
+                    *(_since(started), []),
+                )
+        except AssertionError as error:
+            # The next round would go on with this disk.
+            yield *(number + 1, *"-----"), _since(started), [str(error)[:500]]
 
 
 def publish(registry: Registry, name: str, work: Path) -> Iterator[chance.Published]:
@@ -170,6 +190,15 @@ def _parser() -> argparse.ArgumentParser:
     cuts.add_argument("--seed", type=int, default=1)
     cuts.add_argument("--lie", action="store_true", help="let syncs do nothing: must find faults")
     cuts.set_defaults(run=_power, heading="   scene    rounds    faults   seconds")
+
+    machines = kinds.add_parser("machine")
+    machines.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(machine.STEPS))
+    machines.add_argument("--rounds", type=int, default=30, help="in all (default: %(default)s)")
+    machines.add_argument("--seed", type=int, default=1)
+    machines.set_defaults(
+        run=_machine,
+        heading="   round      step      boot     after       hit     moved   seconds",
+    )
     return parser
 
 

@@ -21,19 +21,35 @@ import pytest
 
 from bridge.install.partitions import Partition, parse
 from bridge.sysroot import bls
+from rig import published
+from rig.command import PLAIN_HTTP, bootc_py
 from rig.peers import require
+from tools.images.layout import Layout
 
 PATIENCE = 900
 """Seconds for all boots of one run: ten times of what they take here."""
+DISK_SIZE = 4 << 30
 FIRMWARE = Path("/usr/share/OVMF")
 DATA = "testdata"
+REGISTRY = "127.0.0.1:5000"
+"""Where the machine's own registry listens."""
+START_REGISTRY = (
+    "./docker-registry serve registry.yml >/dev/null 2>&1 & "
+    f"until bash -c '</dev/tcp/{REGISTRY.replace(':', '/')}' 2>/dev/null; do sleep 0.2; done"
+)
+_REGISTRY_CONFIG = f"""\
+version: 0.1
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: /run/{DATA}/registry}}}}
+http: {{addr: {REGISTRY}}}
+"""
 _UNIT = f"""[Unit]
 Description=What the test wants done
 After=basic.target systemd-networkd.service
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'mkdir -p /run/{DATA} && mount LABEL={DATA} /run/{DATA} && \
-exec sh /run/{DATA}/run.sh >/dev/ttyS1 2>&1'
+cd /run/{DATA} && exec sh run.sh >/dev/ttyS1 2>&1'
 """
 _SECTION = re.compile(r"@@@ ([\w.-]+)\n(.*?)@@@ \1 ended (\d+)\n", re.DOTALL)
 KARGS = (
@@ -109,7 +125,7 @@ class Machine:
         After the last the machine is switched off. With `firmware` it reboots by itself, else
         each time the newest entry on the disk is started.
         """
-        self._write_script(steps)
+        self.write_script(_script(steps))
         if firmware:
             output = self._boot(*self._firmware())
         else:
@@ -174,20 +190,47 @@ class Machine:
         print(f"{_text(serial)}\n{time.monotonic() - started:.0f} s")
         return _text(serial.with_suffix(".done"))
 
-    def _write_script(self, steps: list[Mapping[str, str]]) -> None:
-        lines = [
-            "cd /run/testdata",
-            "boot=$(($(cat boot 2>/dev/null || echo 0) + 1))",
-            "echo $boot >boot",
-            'step() { echo "@@@ $1"; sh -c "$2"; code=$?; echo; echo "@@@ $1 ended $code"; }',
-        ]
-        for number, each in enumerate(steps, 1):
-            lines.append(f"if [ $boot = {number} ]; then")
-            lines += [f"step {name} {_quoted(command)}" for name, command in each.items()]
-            lines += ["sync", f"systemctl {'poweroff' if number == len(steps) else 'reboot'}", "fi"]
+    def write_script(self, script: str) -> None:
+        """Have the machine run the shell script when it boots, in the data disk's directory."""
         with mounted_file(self.data, self.work / "data") as data:
-            (data / "run.sh").write_text("\n".join(lines) + "\n")
+            (data / "run.sh").write_text(script)
             (data / "boot").unlink(missing_ok=True)
+
+
+def installed(
+    work: Path, image: str, follows: str, stock: Mapping[str, Layout], *options: str | Path
+) -> Machine:
+    """A machine in the directory `work` with `image` on its disk. `stock` is what there is in its
+    own registry, by REPOSITORY:TAG; it follows the image `follows` of that."""
+    disk, data, content = work / "disk.img", work / "data.img", work / "content"
+    with disk.open("wb") as file:
+        file.truncate(DISK_SIZE)
+    done = bootc_py(
+        "install", "to-disk", image, disk, PLAIN_HTTP, "--json",
+        "--target-imgref", f"{REGISTRY}/{follows}", *(f"--karg={each}" for each in KARGS), *options,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (content / "registry").mkdir(parents=True)
+    published.clone(published.storage(stock), content / "registry")
+    shutil.copy(require("docker-registry"), content)
+    (content / "registry.yml").write_text(_REGISTRY_CONFIG)
+    data_disk(data, content, 640)
+    machine = Machine(disk, data, work)
+    machine.prepare()
+    return machine
+
+
+def _script(steps: list[Mapping[str, str]]) -> str:
+    lines = [
+        "boot=$(($(cat boot 2>/dev/null || echo 0) + 1))",
+        "echo $boot >boot",
+        'step() { echo "@@@ $1"; sh -c "$2"; code=$?; echo; echo "@@@ $1 ended $code"; }',
+    ]
+    for number, each in enumerate(steps, 1):
+        lines.append(f"if [ $boot = {number} ]; then")
+        lines += [f"step {name} {_quoted(command)}" for name, command in each.items()]
+        lines += ["sync", f"systemctl {'poweroff' if number == len(steps) else 'reboot'}", "fi"]
+    return "\n".join(lines) + "\n"
 
 
 def _text(path: Path) -> str:
