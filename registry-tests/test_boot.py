@@ -5,55 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from rig import efi_loaders, published, qemu
+from rig import hosts
 from rig.command import PLAIN_HTTP
+from rig.hosts import Made
 from rig.peers import require
 from rig.qemu import Machine, Said
-from rig.registry import run_registry
 
-from tools.images import build, cache
-from tools.images.layout import Layout
-from tools.images.spec import VERSIONS
-
-NAME = "os/host"
-
-
-@dataclass(frozen=True)
-class Made:
-    """A disk that was installed, a disk with a registry, and what is in them."""
-
-    disk: Path
-    data: Path
-    versions: dict[str, Layout]
+from tools.images import cache
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    """Version 1, installed from a registry with GRUB 2.14 on the EFI system partition; version 2 in
-    the registry that the machine is going to run."""
-    versions = {each: build.image("host", each, "zstd") for each in VERSIONS}
-    with cache.scratch(cache.root() / "work") as work:
-        storage = published.storage({f"{NAME}:v1": versions["v1"]})
-        with run_registry(storage, read_only=True) as registry:
-            installed = qemu.installed(
-                work, f"{registry.host}/{NAME}:v1",
-                f"{NAME}:stable", {f"{NAME}:stable": versions["v2"]},
-                "--bootloader=grub", "--bootloader-from", efi_loaders.root("forky"),
-            )  # fmt: skip
-        yield Made(installed.disk, installed.data, versions)
+    with hosts.made() as found:
+        yield found
 
 
 @pytest.fixture
-def machine(made: Made, tmp_path: Path) -> Iterator[Machine]:
+def machine(made: Made) -> Iterator[Machine]:
     """A machine with copies of both disks."""
     with cache.scratch(cache.root() / "work") as work:
-        for path in (made.disk, made.data):
-            subprocess.run(["cp", "--sparse=always", "--reflink=auto", path, work], check=True)
-        yield Machine(work / made.disk.name, work / made.data.name, work)
+        yield made.copy(work)
 
 
 def booted(said: Said) -> str:
@@ -92,7 +65,7 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
                 "first",
                 edit="echo mine >>/etc/motd; echo added >/etc/added.conf; rm /etc/hosts; "
                 "echo kept >/var/lib/kept",
-                registry=qemu.START_REGISTRY,
+                registry=hosts.START_REGISTRY,
                 check=f"bootc-py upgrade --check --json {PLAIN_HTTP}",
                 # What is staged is gone with the upgrade; its arguments are not.
                 kargs="bootc-py kargs --append bootc_py.test=1",

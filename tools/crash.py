@@ -1,4 +1,4 @@
-"""`python3 -m tools.crash every|random|power|machine`: kills commands, fails their calls, cuts the power.
+"""`python3 -m tools.crash every|random|power|machine`: kills, failing calls, power cuts.
 
 every    small images: each command disturbed at every call that changes files, or at some
 random   images of real size: each command killed at random moments, round after round

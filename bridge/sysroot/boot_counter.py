@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import stat
 
+from bridge import limits
 from bridge.ostree import durable
 from bridge.sysroot import files, grubenv
 from bridge.sysroot.sysroot import Sysroot
 
 _DIRECTORIES = ("grub2", "grub")
 _NAME = "grubenv"
-_SIZE_MAX = 64 * 1024
 
 
 def set_counter(sysroot: Sysroot, attempts: int | None) -> None:
@@ -50,6 +50,6 @@ def _blocks(sysroot: Sysroot) -> list[tuple[str, int, bytes]]:
             path = f"{directory}/{_NAME}"
             status = files.lstat(sysroot.boot_fd, path)
             if status is not None and stat.S_ISREG(status.st_mode):
-                block = files.read_bytes(sysroot.boot_fd, path, _SIZE_MAX)
+                block = files.read_bytes(sysroot.boot_fd, path, limits.GRUB_ENVIRONMENT_MAX)
                 found.append((directory, stat.S_IMODE(status.st_mode), block))
     return found

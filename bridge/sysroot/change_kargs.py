@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.errors import NotFound
+from bridge.errors import NotFound, UsageError
 from bridge.sysroot import deploy, kargs, staging
 from bridge.sysroot.deploy import KernelArguments
 from bridge.sysroot.deployment import Deployment
@@ -26,12 +26,15 @@ class Changes:
     def apply(self, arguments: kargs.Arguments) -> kargs.Arguments:
         """Return the arguments with the changes; `UsageError` for one to delete that is not there,
         or where one is the boot link, which is not the user's."""
+        for text in (*self.delete, *self.replace, *self.append):
+            if any(kargs.key(each) == "ostree" for each in kargs.split(text)):
+                raise UsageError("ostree= says what is booted; use: bootc-py rollback --to")
         for each in self.delete:
             arguments = kargs.delete(arguments, each)
         for text in self.replace:
             for each in kargs.split(text):
                 arguments = kargs.replace(arguments, each)
-        return kargs.without(kargs.append(arguments, self.append), "ostree")
+        return kargs.append(arguments, self.append)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
+from bridge.pull.image_commit import SELINUX_KEY
 from bridge.sysroot import (
     bls,
     boot_order,
@@ -22,6 +23,7 @@ from bridge.sysroot import (
     kernel,
     prepare_root,
     retention,
+    selinux,
     staged,
     stateroot_var,
 )
@@ -237,10 +239,13 @@ def _prepare(
             prepare_root.check(tree, f"image {new.checksum}")
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
             options = inherited.changes.apply(_brought(sysroot, inherited.kargs_from, tree))
+            kargs.check(options)
             _make_etc(sysroot, new, tree)
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
                 merged = _merge_etc(sysroot, merge_from, tree, check if later else merge)
+            if SELINUX_KEY not in sysroot.repo.read_commit(new.checksum).metadata:
+                _label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")
@@ -284,6 +289,15 @@ def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
         )
     elif etc is None:
         os.mkdir("etc", 0o755, dir_fd=tree)
+
+
+def _label(sysroot: Sysroot, new: Deployment, tree: int) -> None:
+    with (
+        selinux.policy(tree) as labels,
+        files.directory(sysroot.ostree_fd, f"deploy/{new.stateroot}/var") as var,
+    ):
+        if labels is not None:
+            selinux.label(tree, var, labels)
 
 
 def _merge_etc(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import BridgeError, NotFound
-from bridge.sysroot import boot_counter, failed_images, image_metadata, trial
+from bridge.sysroot import boot_counter, failed_images, image_metadata, staged, trial
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.pin import write_origin
 from bridge.sysroot.rollback import rollback
@@ -69,11 +69,11 @@ def arm(sysroot: Sysroot, attempts: int) -> int | None:
     Returns that number; `None` when it is good, or the attempts are not limited.
     """
     with sysroot.locked(wait=True):
-        first = next(iter(sysroot.load().deployments), None)
-        trial_of_first = Trial.of(first.origin if first else None)
+        following = sysroot.load().next
+        known = Trial.of(following.origin if following else None)
         left = None
-        if first is not None and trial_of_first.phase is Phase.TRIAL and attempts:
-            left = max(attempts - trial_of_first.boots, 0)
+        if following is not None and known.phase is Phase.TRIAL and attempts:
+            left = max(attempts - known.boots, 0)
         boot_counter.set_counter(sysroot, left)
     return left
 
@@ -90,6 +90,9 @@ def fail(sysroot: Sysroot, boot: str, attempts: int) -> Verdict:
         before = Trial.of(running.origin)
         target = trial.fallback(state.deployments, running, attempts)
         after, step = trial.failed(before, boot, attempts, has_fallback=target is not None)
+        if step is Step.REBOOT and state.staged is not None:
+            # Finalised, it could put out what this one would be rolled back to.
+            staged.hold_back()
         if step is not Step.ROLL_BACK:
             if after.phase is not before.phase:
                 _write_failed(sysroot, state, running)

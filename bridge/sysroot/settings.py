@@ -129,7 +129,7 @@ def _texts(root: int) -> Iterator[tuple[str, str]]:
             parent, _, last = f"{place}/{name}".rpartition("/")
             try:
                 with files.directory(root, parent) as fd:
-                    data = files.read_bytes(fd, last, limits.ORIGIN_MAX)
+                    data = files.read_bytes(fd, last, limits.SETTINGS_MAX)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

@@ -9,7 +9,7 @@ from bridge.errors import BridgeError
 
 
 def reboot() -> None:
-    """Have the machine reboot, in order; returns at once."""
+    """Have the machine reboot, in order: what is staged is finalised; returns at once."""
     _systemctl("reboot")
 
 

@@ -84,6 +84,7 @@ def switch(
     retain: bool = False,
     depth: Depth = Depth.CHUNKS,
     keep: int | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
     """Make the sysroot at `path` boot the image `reference` from the next boot on.
 
@@ -97,7 +98,14 @@ def switch(
     with initialise(path) as sysroot, sysroot.locked():
         _refuse_layered(sysroot)
         return _update(
-            sysroot, reference, network, progress, depth, retain=retain, settings=_keeping(keep)
+            sysroot,
+            reference,
+            network,
+            progress,
+            depth,
+            retain=retain,
+            settings=_keeping(keep),
+            selinux=selinux,
         )
 
 
@@ -109,6 +117,7 @@ def upgrade(
     depth: Depth = Depth.CHUNKS,
     download_only: bool = False,
     keep: int | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
     """Bring the newest state of the tracked image to the next boot of the sysroot at `path`.
 
@@ -126,6 +135,7 @@ def upgrade(
             depth,
             download_only=download_only,
             settings=_keeping(keep),
+            selinux=selinux,
         )
 
 
@@ -271,6 +281,7 @@ def _update(
     retain: bool = False,
     download_only: bool = False,
     settings: DeploymentSettings | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
     def pulled() -> TransferReport:
         return pull(
@@ -278,6 +289,7 @@ def _update(
             reference,
             network=network,
             bootable=True,
+            selinux=selinux,
             depth=depth,
             before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
             progress=progress,

@@ -21,28 +21,12 @@ import pytest
 
 from bridge.install.partitions import Partition, parse
 from bridge.sysroot import bls
-from rig import published
-from rig.command import PLAIN_HTTP, bootc_py
 from rig.peers import require
-from tools.images.layout import Layout
 
 PATIENCE = 900
 """Seconds for all boots of one run: ten times of what they take here."""
-DISK_SIZE = 4 << 30
 FIRMWARE = Path("/usr/share/OVMF")
 DATA = "testdata"
-REGISTRY = "127.0.0.1:5000"
-"""Where the machine's own registry listens."""
-START_REGISTRY = (
-    "./docker-registry serve registry.yml >/dev/null 2>&1 & "
-    f"until bash -c '</dev/tcp/{REGISTRY.replace(':', '/')}' 2>/dev/null; do sleep 0.2; done"
-)
-_REGISTRY_CONFIG = f"""\
-version: 0.1
-log: {{level: error}}
-storage: {{filesystem: {{rootdirectory: /run/{DATA}/registry}}}}
-http: {{addr: {REGISTRY}}}
-"""
 _UNIT = f"""[Unit]
 Description=What the test wants done
 After=basic.target systemd-networkd.service
@@ -191,33 +175,10 @@ class Machine:
         return _text(serial.with_suffix(".done"))
 
     def write_script(self, script: str) -> None:
-        """Have the machine run the shell script when it boots, in the data disk's directory."""
+        """Have the machine run a shell script when it boots, in the data disk's directory."""
         with mounted_file(self.data, self.work / "data") as data:
             (data / "run.sh").write_text(script)
             (data / "boot").unlink(missing_ok=True)
-
-
-def installed(
-    work: Path, image: str, follows: str, stock: Mapping[str, Layout], *options: str | Path
-) -> Machine:
-    """A machine in the directory `work` with `image` on its disk. `stock` is what there is in its
-    own registry, by REPOSITORY:TAG; it follows the image `follows` of that."""
-    disk, data, content = work / "disk.img", work / "data.img", work / "content"
-    with disk.open("wb") as file:
-        file.truncate(DISK_SIZE)
-    done = bootc_py(
-        "install", "to-disk", image, disk, PLAIN_HTTP, "--json",
-        "--target-imgref", f"{REGISTRY}/{follows}", *(f"--karg={each}" for each in KARGS), *options,
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    (content / "registry").mkdir(parents=True)
-    published.clone(published.storage(stock), content / "registry")
-    shutil.copy(require("docker-registry"), content)
-    (content / "registry.yml").write_text(_REGISTRY_CONFIG)
-    data_disk(data, content, 640)
-    machine = Machine(disk, data, work)
-    machine.prepare()
-    return machine
 
 
 def _script(steps: list[Mapping[str, str]]) -> str:

@@ -34,9 +34,12 @@ def test_files_count_in_the_order_of_their_names(tmp_path: Path) -> None:
     (place / "40-both.toml").write_text(
         'kargs = ["both"]\nmatch-architectures = ["aarch64", "x86_64"]\n'
     )
+    (place / "50-none.toml").write_text('kargs = ["none"]\nmatch-architectures = []\n')
+    (place / "60-power.toml").write_text('kargs = ["power"]\nmatch-architectures = ["powerpc64"]\n')
     (place / "README").write_text("no TOML")
     assert read(tmp_path) == ("a", 'b="c d"', "console=ttyS0", "quiet", "both")
     assert read(tmp_path, "aarch64")[-2:] == ("arm", "both")
+    assert read(tmp_path, "ppc64le")[-1] == "power", "as Rust names it"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,17 @@ def test_what_is_no_such_file_is_the_images_fault(tmp_path: Path, text: str) -> 
     place = tmp_path / kargs_d.DIRECTORY
     place.mkdir(parents=True)
     (place / "x.toml").write_text(text)
-    with pytest.raises(MalformedImage, match=r"the image: .*x\.toml"):
+    with pytest.raises(MalformedImage, match=r"the image: .*x\.toml") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_link_leads_out_of_the_image(tmp_path: Path) -> None:
+    place = tmp_path / kargs_d.DIRECTORY
+    place.mkdir(parents=True)
+    (tmp_path / "outside").write_text('kargs = ["a"]')
+    (place / "x.toml").symlink_to(tmp_path / "outside")
+    with pytest.raises(MalformedImage, match=r"x\.toml: Too many levels"):
         read(tmp_path)
 
 
@@ -70,6 +83,9 @@ def test_what_is_no_such_file_is_the_images_fault(tmp_path: Path, text: str) -> 
         (("b", "mine"), ("a",), ("a", "b"), ("b", "mine")),
         (("console=tty0", "console=ttyS0"), ("console=ttyS0",), ("console=ttyS1",),
          ("console=tty0", "console=ttyS1")),
+        (("a-b=1", "c_d"), ("a_b=1",), ("c-d", "e"), ("c_d", "e")),  # a kernel knows no difference
+        (("x=a-b",), ("x=a_b",), (), ("x=a-b",)),  # but in values it does
+        (("a", "b", "a"), ("a",), (), ("b", "a")),
     ],
 )  # fmt: skip
 def test_the_difference_is_applied(

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import qemu, store
+from rig import hosts, qemu, store
 from rig.command import PLAIN_HTTP, bootc_py
 from rig.crash import host, variants
 from rig.qemu import Machine
@@ -47,7 +47,7 @@ class Step:
     """Whether another deployment may boot next than the one that runs."""
 
 
-_STAGE = f"bootc-py switch --quiet {PLAIN_HTTP} {qemu.REGISTRY}/{REPOSITORY}:$next"
+_STAGE = f"bootc-py switch --quiet {PLAIN_HTTP} {hosts.REGISTRY}/{REPOSITORY}:$next"
 # A unit whose stopping comes right before that of the one that finalises.
 _WATCH = f"""\
 systemd-run --quiet --unit=cut --property=RemainAfterExit=yes --property=DefaultDependencies=no \
@@ -66,7 +66,7 @@ echo {_STATUS}; bootc-py status --format json
 echo {_ADMIN}; ostree admin status
 echo {_UP}
 echo {{number}} >/etc/life
-{qemu.START_REGISTRY}
+{hosts.START_REGISTRY}
 next={{next}}
 {{commands}} || echo {_FAILED}
 """
@@ -103,7 +103,7 @@ def make(work: Path) -> Machine:
     plain, packed = (build.image("host", "v1", form) for form in ("plain", "zstd"))
     initramfs = variants.initramfs(plain)
     images = {name: variants.variant(packed, work / name, name, *initramfs) for name in NAMES}
-    machine = qemu.installed(
+    machine = hosts.installed(
         work, images["a"].reference, f"{REPOSITORY}:a",
         {f"{REPOSITORY}:{name}": each for name, each in images.items()}, "--bootloader=none",
     )  # fmt: skip
