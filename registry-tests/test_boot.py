@@ -125,7 +125,7 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
     assert kargs["changed"] and kargs["deployment"]["staged"]
     assert "bootc_py.test=1" not in kargs["kargs"]
     for name, held in (("held", True), ("undone", False)):
-        status = json.loads(second[f"second-{name}"].ok.splitlines()[-1])["status"]
+        status = json.loads(second[f"second-{name}"].ok.strip().splitlines()[-1])["status"]
         assert status["staged"]["ostree"]["checksum"] == commit
         assert (status["staged"]["downloadOnly"], status["rollbackQueued"]) == (held, held)
     assert second["second-rollback"].ok
