@@ -242,6 +242,25 @@ def test_what_is_only_downloaded_waits(machine: Machine, root: Path) -> None:
     assert machine.order[0].name == f"{report['deployment']['checksum']}.0"
 
 
+def test_what_was_downloaded_is_there_after_a_power_failure(machine: Machine) -> None:
+    before = machine.order
+    machine.publish("2")
+    commit = machine.bootc_py("upgrade", "--download-only")["deployment"]["checksum"]
+    shutil.rmtree(machine.booted.run / "ostree")
+    shutil.rmtree(machine.booted.run / "images")
+    (machine.booted.run / "ostree").mkdir()
+    assert machine.status["staged"] is None and machine.order == before
+    done = machine.bootc_py("upgrade", "--from-downloaded")["deployment"]
+    assert (done["checksum"], done["staged"]) == (commit, True)
+    machine.shutdown()
+    assert [each.name for each in machine.order] == [
+        f"{commit}.{done['serial']}",
+        machine.booted.deployment.name,
+    ]
+    deployed = {each.name for each in machine.booted.deployment.parent.iterdir() if each.is_dir()}
+    assert deployed == {each.name for each in machine.order}, "what was staged before is gone"
+
+
 def test_nothing_newer(machine: Machine) -> None:
     machine.publish("2")
     machine.bootc_py("upgrade", "--check")
