@@ -5,79 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import random
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from rig import efi_loaders, published, qemu
+from rig import hosts, qemu
 from rig.command import PLAIN_HTTP, bootc_py
+from rig.crash import machine as power
+from rig.hosts import Made
 from rig.peers import require
 from rig.qemu import Machine, Said
-from rig.registry import run_registry
 
-from tools.images import build, cache
-from tools.images.layout import Layout
-from tools.images.spec import VERSIONS
-
-NAME = "os/host"
-GUEST = f"127.0.0.1:5000/{NAME}:stable"
-"""What the machine follows: a registry of its own."""
-_REGISTRY = """\
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: /run/testdata/registry}}
-http: {addr: 127.0.0.1:5000}
-"""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A disk that was installed, a disk with a registry, and what is in them."""
-
-    disk: Path
-    data: Path
-    versions: dict[str, Layout]
+from tools.images import cache
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    """Version 1, installed from a registry with GRUB 2.14 on the EFI system partition; version 2 in
-    the registry that the machine is going to run."""
-    versions = {each: build.image("host", each, "zstd") for each in VERSIONS}
-    with cache.scratch(cache.root() / "work") as work:
-        disk = work / "disk.img"
-        with disk.open("wb") as file:
-            file.truncate(4 << 30)
-        storage = published.storage({f"{NAME}:v1": versions["v1"]})
-        with run_registry(storage, read_only=True) as registry:
-            done = bootc_py(
-                "install", "to-disk", f"{registry.host}/{NAME}:v1", disk, PLAIN_HTTP, "--json",
-                "--target-imgref", GUEST, "--bootloader", "grub",
-                "--bootloader-from", efi_loaders.root("forky"),
-                *(f"--karg={each}" for each in qemu.KARGS),
-            )  # fmt: skip
-        assert done.code == 0, done.err
-        content = work / "content"
-        (content / "registry").mkdir(parents=True)
-        published.clone(published.storage({f"{NAME}:stable": versions["v2"]}), content / "registry")
-        shutil.copy(require("docker-registry"), content)
-        (content / "registry.yml").write_text(_REGISTRY)
-        data = work / "data.img"
-        qemu.data_disk(data, content, 640)
-        Machine(disk, data, work).prepare()
-        yield Made(disk, data, versions)
+    with hosts.made() as found:
+        yield found
 
 
 @pytest.fixture
-def machine(made: Made, tmp_path: Path) -> Iterator[Machine]:
+def machine(made: Made) -> Iterator[Machine]:
     """A machine with copies of both disks."""
     with cache.scratch(cache.root() / "work") as work:
-        for path in (made.disk, made.data):
-            subprocess.run(["cp", "--sparse=always", "--reflink=auto", path, work], check=True)
-        yield Machine(work / made.disk.name, work / made.data.name, work)
+        yield made.copy(work)
 
 
 def booted(said: Said) -> str:
@@ -94,6 +47,8 @@ def agreed(status: Said, admin: Said) -> None:
     assert f"* {name}" in [line.strip() for line in lines], admin.text
 
 
+_WHOLE = {"upgrade": 30.0, "rollback": 8.0}
+"""Seconds that the commands take here, the way down of the machine included."""
 STATUS = {"status": "bootc-py status --format json", "admin": "ostree admin status"}
 
 
@@ -119,6 +74,8 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
                 registry="./docker-registry serve registry.yml >/dev/null 2>&1 & "
                 "until bash -c '</dev/tcp/127.0.0.1/5000' 2>/dev/null; do sleep 0.2; done",
                 check=f"bootc-py upgrade --check --json {PLAIN_HTTP}",
+                # What is staged is gone with the upgrade; its arguments are not.
+                kargs="bootc-py kargs --append bootc_py.test=1",
                 upgrade=f"bootc-py upgrade --json {PLAIN_HTTP} 2>/dev/null",
                 again=f"bootc-py upgrade --json {PLAIN_HTTP} 2>/dev/null",
                 queued="ostree admin status",
@@ -131,7 +88,14 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
                 etc="tail -n 1 /etc/motd; cat /etc/added.conf /etc/late.conf; test ! -e /etc/hosts",
                 var="cat /var/lib/kept",
                 release="cat /usr/lib/os-release",
-                rollback="bootc-py rollback",
+                pin="bootc-py pin 1 --name first; bootc-py status --verbose",
+                overlay="touch /usr/x 2>/dev/null; bootc-py usr-overlay && touch /usr/x && "
+                "bootc-py status",
+                cmdline="cat /proc/cmdline",
+                kargs="bootc-py kargs --delete bootc_py.test --json",
+                held="bootc-py rollback --to first; bootc-py status --format json",
+                undone="bootc-py rollback; bootc-py status --format json",
+                rollback="bootc-py rollback --to first",
                 queued="ostree admin status",
             ),
             named(
@@ -161,6 +125,16 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
     agreed(second["second-status"], second["second-admin"])
     assert second["second-etc"].ok.split() == ["mine", "added", "late"]
     assert second["second-var"].ok.strip() == "kept"
+    assert "Pinned: yes, as first" in second["second-pin"].ok
+    assert "/usr is writable until the next boot." in second["second-overlay"].ok
+    assert "bootc_py.test=1" in second["second-cmdline"].ok.split()
+    kargs = json.loads(second["second-kargs"].ok)
+    assert kargs["changed"] and kargs["deployment"]["staged"]
+    assert "bootc_py.test=1" not in kargs["kargs"]
+    for name, held in (("held", True), ("undone", False)):
+        status = json.loads(second[f"second-{name}"].ok.splitlines()[-1])["status"]
+        assert status["staged"]["ostree"]["checksum"] == commit
+        assert (status["staged"]["downloadOnly"], status["rollbackQueued"]) == (held, held)
     assert second["second-rollback"].ok
     assert commit not in second["second-queued"].ok.splitlines()[0]
 
@@ -175,6 +149,16 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
             text=True,
         )
         assert fsck.returncode == 0, fsck.stdout + fsck.stderr
+
+
+@pytest.mark.parametrize("command", power.COMMANDS)
+def test_the_power_goes(made: Made, command: str) -> None:
+    """More of it: `python3 -m tools.crash machine`."""
+    with cache.scratch(cache.root() / "work") as work:
+        machine = made.machine(command, work)
+        seed = random.randrange(1000)
+        print(f"seed {seed}")
+        assert len(list(power.rounds(machine, command, 1, seed, whole=_WHOLE[command]))) == 1
 
 
 ATTEMPTS = int(os.environ.get("BOOTC_PY_BOOT_ATTEMPTS", "1"))

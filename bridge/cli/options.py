@@ -54,6 +54,15 @@ def add_transfer(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
     )
 
 
+def add_selinux(parser: argparse.ArgumentParser) -> None:
+    """Add `--disable-selinux`."""
+    parser.add_argument(
+        "--disable-selinux",
+        action="store_true",
+        help="do not label files by the SELinux policy that the image carries",
+    )
+
+
 def depth(options: argparse.Namespace) -> Depth:
     """Return what `--partial` says."""
     from bridge.pull.plan import Depth

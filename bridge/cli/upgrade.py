@@ -45,6 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do nothing while the running deployment is on trial, or where the image failed here",
     )
+    parser.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="of deployments that are not pinned keep N, 2 or more (default: as the settings say)",
+    )
+    shared.add_selinux(parser)
     shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -78,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
             depth=depth,
             download_only=options.download_only,
+            keep=options.keep,
+            selinux=not options.disable_selinux,
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("upgrade", options, repo, report)

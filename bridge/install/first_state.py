@@ -67,10 +67,10 @@ def _root_home(tree: int) -> str:
         return "root"
 
 
-def aleph(image: StoredImage, source: str, target: str, selinux: str) -> str:
+def aleph(image: StoredImage, source: str, target: str, selinux: bool) -> str:
     """Return the text of the aleph file: which image the machine began with.
 
-    Keys as bootc's; `selinux` is what became of labels.
+    Keys as bootc's; `selinux` is whether files were labelled where there is a policy.
     """
     found = parse(image.commit.metadata)
     document = {
@@ -81,6 +81,6 @@ def aleph(image: StoredImage, source: str, target: str, selinux: str) -> str:
         "version": image.version,
         "timestamp": None if found is None else found.timestamp,
         "kernel": os.uname().release,
-        "selinux": selinux,
+        "selinux": "enabled" if selinux else "disabled",
     }
     return json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n"

@@ -47,6 +47,8 @@ class Wanted:
     boot_spec: str | None = None
     esp_spec: str | None = None
     bootloader: str | None = None
+    selinux: bool = True
+    """Whether to label files by the policy that the image carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def to_filesystem(
     with initialise(path, wanted.stateroot or DEFAULT_STATEROOT) as sysroot, sysroot.locked():
         report = pull(
             sysroot.repo, wanted.image, network=network, bootable=True, depth=depth,
-            progress=progress,
+            selinux=wanted.selinux, progress=progress,
         )  # fmt: skip
         started = time.monotonic()
         progress.stage(Stage.DEPLOYING)
@@ -106,7 +108,7 @@ def to_filesystem(
             with lock.writing(sysroot.repo):
                 refs.write(sysroot.repo, image_ref(wanted.target), report.commit)
                 refs.delete(sysroot.repo, image_ref(wanted.image))
-        text = first_state.aleph(stored, str(wanted.image), target, "disabled")
+        text = first_state.aleph(stored, str(wanted.image), target, wanted.selinux)
         durable.replace_file(first_state.ALEPH, text.encode(), sysroot.fd)
         report.changed = True
         report.deployment = Deployed(

@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.oci import strict_json
+from bridge.oci.model import Manifest, parse_document
 from bridge.ostree.repository import Repository
 from bridge.sysroot import cached_update, timestamp
 
@@ -29,6 +30,8 @@ class ImageMetadata:
     version: str | None = None
     timestamp: str | None = None
     """When it was built: RFC 3339 in UTC."""
+    size: int | None = None
+    """Bytes of its layers, as they lie in a registry."""
     cached_update: ImageMetadata | None = None
     """A newer image that `upgrade --check` has seen."""
 
@@ -88,7 +91,16 @@ def parse(
         architecture=architecture if isinstance(architecture, str) else "unknown",
         version=version if isinstance(version, str) else None,
         timestamp=timestamp.normalise(created) if isinstance(created, str) else None,
+        size=_size(metadata.get("ostree.manifest")),
     )
+
+
+def _size(manifest: Any) -> int | None:
+    try:
+        found = parse_document(str(_plain(manifest)).encode())
+    except BridgeError:
+        return None
+    return found.image_bytes if isinstance(found, Manifest) else None
 
 
 def _plain(value: Any) -> Any:

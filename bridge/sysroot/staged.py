@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from bridge import limits
 from bridge.errors import BridgeError, DamagedRepository
 from bridge.ostree import durable, variant
 from bridge.ostree.variant import Variant
-from bridge.sysroot import bls, files, kargs
+from bridge.sysroot import bls, files, kargs, systemd
 from bridge.sysroot.deployment import Deployment, parse_name
 
 RUN = Path("/run/ostree")
@@ -28,7 +27,6 @@ STAGED = "staged-deployment"
 LOCKED = "staged-deployment-locked"
 _FOR_ROLLBACK = b"rollback\n"
 _SERVICE = "ostree-finalize-staged.service"
-_SYSTEMD = Path("/run/systemd/system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +161,13 @@ def possible() -> bool:
 
     The unit is started, for it is its stopping that does it.
     """
-    if not _SYSTEMD.is_dir():
+    if not systemd.is_running():
         return False
     try:
-        done = subprocess.run(
-            ["systemctl", "start", "--quiet", _SERVICE], capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
+        systemd.start_and_wait(_SERVICE)
+    except BridgeError:
         return False
-    return done.returncode == 0
+    return True
 
 
 def merge_of(deployment: Deployment | None) -> tuple[str, str] | None:

@@ -19,12 +19,16 @@ from bridge.sysroot.rollback import rollback_deployment
 from bridge.sysroot.sysroot import State
 
 Document = dict[str, Any]
+_USR_OVERLAY = {"accessMode": "readWrite", "persistence": "transient"}
 
 
-def host(state: State, lookup: Lookup, *, read_only: bool = False) -> Document:
+def host(
+    state: State, lookup: Lookup, *, read_only: bool = False, usr_overlay: bool = False
+) -> Document:
     """Return the document of a sysroot in `state`; `lookup` tells a commit's image.
 
-    `read_only` is whether the system lies on a medium that cannot be written.
+    `read_only` is whether the system lies on a medium that cannot be written, `usr_overlay` whether
+    `/usr` was made writable for this boot.
     """
     booted = state.booted
     rollback = rollback_deployment(state) if booted is not None else None
@@ -47,7 +51,7 @@ def host(state: State, lookup: Lookup, *, read_only: bool = False) -> Document:
     status |= {
         "rollbackQueued": queued,
         "type": "bootcHost" if is_bootc else None,
-        "usrOverlay": None,
+        "usrOverlay": _USR_OVERLAY if usr_overlay else None,
         "readOnly": read_only,
     }
     # bootc fills in the boot order only beside an image: without one the spec is its default.

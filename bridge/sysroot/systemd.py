@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from bridge.errors import BridgeError
 
@@ -10,6 +11,16 @@ from bridge.errors import BridgeError
 def reboot() -> None:
     """Have the machine reboot, in order: what is staged is finalised; returns at once."""
     _systemctl("reboot")
+
+
+def is_running() -> bool:
+    """Return whether systemd runs this machine (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def start_and_wait(unit: str) -> None:
+    """Have a unit started; `BridgeError` where it does not start."""
+    _systemctl("start", "--quiet", unit)
 
 
 def start(unit: str) -> None:

@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.errors import BridgeError, Busy, DamagedRepository, NotFound, UsageError
+from bridge import limits
+from bridge.errors import BridgeError, Busy, DamagedRepository, NoSpace, NotFound, UsageError
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
 from bridge.ostree import refs
@@ -22,11 +23,22 @@ from bridge.pull.report import Deployed, TransferPlan, TransferReport
 from bridge.pull.resolve import Resolved, resolve
 from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
-from bridge.sysroot import bls, boot_space, cached_update, deploy, files, replaced, staged
+from bridge.sysroot import (
+    bls,
+    boot_space,
+    cached_update,
+    deploy,
+    files,
+    replaced,
+    staged,
+    staging,
+)
 from bridge.sysroot.cleanup import cleanup
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.initialise import initialise
+from bridge.sysroot.make_space import make_space
 from bridge.sysroot.origin import Origin
+from bridge.sysroot.settings import DeploymentSettings
 from bridge.sysroot.sysroot import State, Sysroot
 
 
@@ -71,6 +83,8 @@ def switch(
     progress: Progress | None = None,
     retain: bool = False,
     depth: Depth = Depth.CHUNKS,
+    keep: int | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
     """Make the sysroot at `path` boot the image `reference` from the next boot on.
 
@@ -78,11 +92,21 @@ def switch(
     nothing is deployed. Images that no deployment needs any more are dropped, unless `retain`.
     The sysroot's lock is held from beginning to end: what was pulled is what is deployed.
     On the running system the deployment is staged, where something is there to finalise it.
+    Of deployments `keep` stay, or as many as the host's settings say.
     """
     progress = progress or Progress()
     with initialise(path) as sysroot, sysroot.locked():
         _refuse_layered(sysroot)
-        return _update(sysroot, reference, network, progress, depth, retain=retain)
+        return _update(
+            sysroot,
+            reference,
+            network,
+            progress,
+            depth,
+            retain=retain,
+            settings=_keeping(keep),
+            selinux=selinux,
+        )
 
 
 def upgrade(
@@ -92,6 +116,8 @@ def upgrade(
     progress: Progress | None = None,
     depth: Depth = Depth.CHUNKS,
     download_only: bool = False,
+    keep: int | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
     """Bring the newest state of the tracked image to the next boot of the sysroot at `path`.
 
@@ -102,7 +128,14 @@ def upgrade(
     with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
         _refuse_layered(sysroot)
         return _update(
-            sysroot, tracked(sysroot), network, progress, depth, download_only=download_only
+            sysroot,
+            tracked(sysroot),
+            network,
+            progress,
+            depth,
+            download_only=download_only,
+            settings=_keeping(keep),
+            selinux=selinux,
         )
 
 
@@ -127,7 +160,7 @@ def use_downloaded(path: str | Path, *, progress: Progress | None = None) -> Dep
             raise NotFound("nothing was downloaded that does not boot next already")
         progress.stage(Stage.DEPLOYING)
         return _deploy(
-            sysroot, commit, origin, progress, retain=False, stage=_stage(sysroot)
+            sysroot, commit, origin, progress, retain=False, stage=staging.how(sysroot)
         ).deployment
 
 
@@ -227,14 +260,15 @@ def _refuse_layered(sysroot: Sysroot) -> None:
         )
 
 
-def _stage(sysroot: Sysroot, *, locked: bool = False) -> deploy.Stage | None:
-    """Return how to stage, on the running system; None where it is to be written at once.
-
-    A boot loader that needs more than boot entries would not get it from libostree.
-    """
-    if not (sysroot.is_booted and sysroot.loader.follows_entries and staged.possible()):
+def _keeping(keep: int | None) -> DeploymentSettings | None:
+    if keep is None:
         return None
-    return deploy.Stage.LOCKED if locked else deploy.Stage.FINAL
+    if keep < limits.DEPLOYMENTS_KEPT:
+        raise UsageError(
+            f"{keep} deployments are too few: what runs and what boots next are "
+            f"{limits.DEPLOYMENTS_KEPT}"
+        )
+    return DeploymentSettings(keep=keep)
 
 
 def _update(
@@ -246,16 +280,29 @@ def _update(
     *,
     retain: bool = False,
     download_only: bool = False,
+    settings: DeploymentSettings | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
-    report = pull(
-        sysroot.repo,
-        reference,
-        network=network,
-        bootable=True,
-        depth=depth,
-        before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
-        progress=progress,
-    )
+    def pulled() -> TransferReport:
+        return pull(
+            sysroot.repo,
+            reference,
+            network=network,
+            bootable=True,
+            selinux=selinux,
+            depth=depth,
+            before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
+            progress=progress,
+        )
+
+    try:
+        report = pulled()
+    except NoSpace:
+        # Told before a layer moved, nearly always. With what nobody needs gone there may be room.
+        if not retain and make_space(sysroot, progress) > 0:
+            report = pulled()
+        else:
+            raise
     started = time.monotonic()
     origin = Origin.for_image(origin_form(reference))
     state = sysroot.load()
@@ -264,7 +311,7 @@ def _update(
         _finish(sysroot, progress, retain=retain)
         report.changed = False
         report.deployment = _deployed(state.next, sysroot.load())
-    elif download_only and (wanted or (stage := _stage(sysroot, locked=True)) is None):
+    elif download_only and (wanted or (stage := staging.how(sysroot, locked=True)) is None):
         # It is in the store, or staged already and locked; nothing boots differently for that.
         report.changed = report.store.new_objects > 0
         report.deployment = _deployed(wanted[0], state) if wanted else None
@@ -276,8 +323,10 @@ def _update(
     else:
         progress.stage(Stage.DEPLOYING)
         if not download_only:
-            stage = _stage(sysroot)
-        done = _deploy(sysroot, report.commit, origin, progress, retain=retain, stage=stage)
+            stage = staging.how(sysroot)
+        done = _deploy(
+            sysroot, report.commit, origin, progress, retain=retain, stage=stage, settings=settings
+        )
         report.changed = True
         report.deployment = _deployed(done.deployment, done.state)
     report.seconds.deploy = time.monotonic() - started
@@ -305,9 +354,10 @@ def _deploy(
     *,
     retain: bool,
     stage: deploy.Stage | None,
+    settings: DeploymentSettings | None = None,
 ) -> deploy.Deployed:
     unfinished = replaced.note(sysroot, () if retain else sysroot.load().all)
-    done = deploy.deploy(sysroot, commit, origin, stage=stage)
+    done = deploy.deploy(sysroot, commit, origin, stage=stage, settings=settings)
     if stage is not None and not retain:
         return done  # what goes, goes at shutdown; the next update that finds the note prunes
     with files.after(f"{done.deployment.name} boots next"):

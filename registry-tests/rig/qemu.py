@@ -9,6 +9,7 @@ administrator's file, so upgrades keep it.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import subprocess
@@ -109,7 +110,7 @@ class Machine:
         After the last the machine is switched off. With `firmware` it reboots by itself, else
         each time the newest entry on the disk is started.
         """
-        self._write_script(steps)
+        self.write_script(steps)
         if firmware:
             output = self.boot(*self._firmware())
         else:
@@ -175,7 +176,8 @@ class Machine:
         print(f"{_text(serial)}\n{time.monotonic() - started:.0f} s")
         return _text(serial.with_suffix(".done"))
 
-    def _write_script(self, steps: list[Mapping[str, str]]) -> None:
+    def write_script(self, steps: list[Mapping[str, str]], *, ends: bool = True) -> None:
+        """Write what is to be done in each boot; unless it `ends`, the last one goes on."""
         lines = [
             "cd /run/testdata",
             "boot=$(($(cat boot 2>/dev/null || echo 0) + 1))",
@@ -185,7 +187,10 @@ class Machine:
         for number, each in enumerate(steps, 1):
             lines.append(f"if [ $boot = {number} ]; then")
             lines += [f"step {name} {_quoted(command)}" for name, command in each.items()]
-            lines += ["sync", f"systemctl {'poweroff' if number == len(steps) else 'reboot'}", "fi"]
+            is_last = number == len(steps)
+            if ends or not is_last:
+                lines += ["sync", f"systemctl {'poweroff' if is_last else 'reboot'}"]
+            lines.append("fi")
         with mounted_file(self.data, self.work / "data") as data:
             (data / "run.sh").write_text("\n".join(lines) + "\n")
             (data / "boot").unlink(missing_ok=True)
@@ -197,6 +202,12 @@ def _text(path: Path) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def booted_checksum(status: Said) -> str:
+    """The commit that runs, from `bootc-py status --format json`."""
+    checksum: str = json.loads(status.ok)["status"]["booted"]["ostree"]["checksum"]
+    return checksum
 
 
 def data_disk(image: Path, content: Path, mebibytes: int) -> None:
