@@ -62,9 +62,7 @@ class Booted:
         (run / "ostree-booted").touch()
         source = run / "systemctl.c"
         source.write_text(_SYSTEMCTL)
-        subprocess.run(
-            [require("gcc"), "-static", "-o", run / "bin/systemctl", source], check=True
-        )
+        subprocess.run([require("gcc"), "-static", "-o", run / "bin/systemctl", source], check=True)
         return cls(path, deployment, run)
 
     @property
