@@ -94,6 +94,7 @@ def deploy(
     retain: bool = False,
     stage: Stage | None = None,
     settings: DeploymentSettings | None = None,
+    complete_etc: Callable[[int], None] | None = None,
 ) -> Deployed:
     """Deploy `commit` of the sysroot's repository and make it what boots next.
 
@@ -107,7 +108,8 @@ def deploy(
     first one of the stateroot. Kept are the new, the booted and the merge deployment, those that
     are pinned, those of other stateroots, and what the settings say (by default the host's own);
     with `retain` all. Where /boot is too small for what is kept by the settings, that goes. The
-    repository is not pruned.
+    repository is not pruned. `complete_etc` gets the deployment's directory when its `/etc` is
+    there, before that is labelled.
 
     Takes the sysroot's lock. Raises `Busy`, `MalformedImage` (no kernel, no os-release, a tree
     that cannot be deployed), `NoSpace`, `NotFound` or `DamagedRepository` (the commit),
@@ -126,7 +128,9 @@ def deploy(
             # Arguments that were changed since the machine was started are with what is staged.
             pending = before.staged if _is_of(before.staged, name) else merge_from
             inherited = _Inherited(merge_from, pending, changes)
-            new, merged = _prepare(sysroot, new, inherited, later=stage is not None)
+            new, merged = _prepare(
+                sysroot, new, inherited, later=stage is not None, complete_etc=complete_etc
+            )
             kept = list(before.deployments)
             if not retain:
                 wanted = settings or host_settings(sysroot, before)
@@ -227,6 +231,7 @@ def _prepare(
     inherited: _Inherited,
     *,
     later: bool,
+    complete_etc: Callable[[int], None] | None,
 ) -> tuple[Deployment, EtcMerge]:
     """Make the new deployment's directory complete, with everything but a boot entry; or but for
     what libostree is going to do later, when it finalises it."""
@@ -245,6 +250,8 @@ def _prepare(
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
                 merged = _merge_etc(sysroot, merge_from, tree, prepare if later else merge)
+            if complete_etc is not None:
+                complete_etc(tree)
             if SELINUX_KEY not in sysroot.repo.read_commit(new.checksum).metadata:
                 _label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
