@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import forky
 from rig.booted import Booted
 from rig.command import bootc_py
 from support import images
@@ -18,8 +19,6 @@ from support.images import Member
 
 from bridge.sysroot.sysroot import Sysroot
 
-PEERS = [Path("/"), *map(Path, os.environ.get("BOOTC_PY_OSTREE_ROOTS", "").split())]
-"""Root directories of systems, each with an `ostree` of its own."""
 ETC = {"hostname": "os\n", "motd": "welcome\n", "conf.d/one": "one\n", "conf.d/two": "two\n"}
 
 
@@ -93,6 +92,12 @@ class Machine:
         return entries[-1].read_text()
 
 
+@pytest.fixture(params=["Debian 12", "forky"])
+def root(request: pytest.FixtureRequest) -> Path:
+    """The root directory of a system with an `ostree` of its own."""
+    return Path("/") if request.param == "Debian 12" else forky.root()
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     host, run = tmp_path / "host", tmp_path / "run"
@@ -110,7 +115,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         subprocess.run(["chattr", "-R", "-f", "-i", host], check=False)
 
 
-@pytest.mark.parametrize("root", PEERS, ids=str)
 def test_what_we_stage_is_shown_and_finalised_by_ostree(machine: Machine, root: Path) -> None:
     (machine.etc / "motd").write_text("mine\n")
     machine.publish("2", {**ETC, "conf.d/two": "2\n", "conf.d/three": "3\n"})
@@ -202,7 +206,6 @@ def test_an_etc_that_cannot_be_merged_at_shutdown_is_told_when_staging(
         shutil.copytree(tmp_path / "etc", machine.etc, dirs_exist_ok=True)
 
 
-@pytest.mark.parametrize("root", PEERS, ids=str)
 def test_a_directory_that_was_closed_stays_so(machine: Machine, root: Path) -> None:
     (machine.etc / "conf.d").chmod(0o700)
     machine.publish("2")
@@ -211,7 +214,6 @@ def test_a_directory_that_was_closed_stays_so(machine: Machine, root: Path) -> N
     assert (machine.order[0] / "etc/conf.d").stat().st_mode & 0o7777 == 0o700
 
 
-@pytest.mark.parametrize("root", PEERS, ids=str)
 def test_what_is_only_downloaded_waits(machine: Machine, root: Path) -> None:
     before = machine.order
     machine.publish("2")
@@ -274,7 +276,6 @@ def test_nothing_newer(machine: Machine) -> None:
     assert machine.booted.asked == [], "no restart for nothing"
 
 
-@pytest.mark.parametrize("root", PEERS, ids=str)
 def test_a_newer_one_takes_the_place_of_what_is_staged(machine: Machine, root: Path) -> None:
     names = []
     for version in ("2", "3"):
@@ -290,7 +291,6 @@ def test_a_newer_one_takes_the_place_of_what_is_staged(machine: Machine, root: P
     assert [each.name for each in machine.order] == [names[1], machine.booted.deployment.name]
 
 
-@pytest.mark.parametrize("root", PEERS, ids=str)
 def test_what_is_staged_survives_a_rollback(machine: Machine, root: Path) -> None:
     machine.publish("2")
     machine.bootc_py("upgrade")
@@ -313,7 +313,6 @@ def test_what_is_staged_survives_a_rollback(machine: Machine, root: Path) -> Non
     assert machine.order[0].name == f"{staged}.0" and older in machine.order
 
 
-@pytest.mark.parametrize("root", PEERS, ids=str)
 def test_what_another_tool_staged(machine: Machine, root: Path) -> None:
     commit = machine.booted.deployment.name.split(".")[0]
     done = machine.booted.ostree("admin", "deploy", "--stage", "--os=default", commit, root=root)
