@@ -7,18 +7,28 @@ from datetime import datetime
 
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
+from bridge.ostree.selinux import Labels
 from bridge.ostree.transaction import Transaction
-from bridge.pull import images, layer
+from bridge.pull import images, labels, layer
 from bridge.pull.ingest import IMPLIED_META
 from bridge.pull.merge import Merge
 from bridge.pull.resolve import Resolved
 
 
 def merge_layers(
-    repo: Repository, transaction: Transaction, image: Resolved, layers: Iterable[str]
+    repo: Repository,
+    transaction: Transaction,
+    image: Resolved,
+    layers: Iterable[str],
+    *,
+    labelled: bool = True,
 ) -> tuple[Commit, list[layer.Dropped]]:
     """Put the layers (their commits, lowest first) together in `transaction`; return the image's
-    commit, which is still to be written, and what was left out of all its layers."""
+    commit, which is still to be written, and what was left out of all its layers.
+
+    Where the image has an SELinux policy its files are labelled by it, unless not `labelled`.
+    `BridgeError` where there is no libselinux to do so.
+    """
     # The implied directory's metadata is in the store with the first layer, if any is.
     merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META))
     dropped: list[layer.Dropped] = []
@@ -27,6 +37,10 @@ def merge_layers(
         dropped += loaded.dropped
         merge.apply(loaded)
     dropped += merge.finish()
+    policy = labels.policy_of(repo, merge.tree)
+    if policy is not None and labelled:
+        with Labels(policy) as opened:
+            labels.label(repo, transaction, merge.tree, opened)
     commit = Commit(
         tree=merge.tree.write(transaction),
         meta=merge.tree.meta,
@@ -36,6 +50,7 @@ def merge_layers(
             images.MANIFEST_KEY: image.manifest.raw.decode(),
             images.CONFIG_KEY: image.config.raw.decode(),
             layer.IMPORTER_KEY: layer.IMPORTER,
+            **({} if policy is None else {images.SELINUX_KEY: policy.name if labelled else ""}),
         },
         timestamp=_timestamp(image),
     )

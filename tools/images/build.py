@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tools.images import cache, layout, spec
 from tools.images.layout import Layout
-from tools.images.spec import IMAGES, VERSIONS, Image, Version
+from tools.images.spec import ALL_IMAGES, IMAGES, VERSIONS, Image, Version
 
 # Each program used here and the Debian package that has it.
 PROGRAMS = {
@@ -34,7 +34,7 @@ _PATIENCE = 10
 
 def image(name: str, version: str, form: str) -> Layout:
     """The layout of an image in one form of layers, built if the cache lacks it."""
-    return layout.read(_image_dir(IMAGES[name], VERSIONS[version]) / form)
+    return layout.read(_image_dir(ALL_IMAGES[name], VERSIONS[version]) / form)
 
 
 def _image_dir(what: Image, version: Version) -> Path:

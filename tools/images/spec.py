@@ -61,6 +61,8 @@ VERSIONS = {
     "v2": Version("v2", "2.0", (_RELEASE, *_UPDATES)),
 }
 IMAGES = {"base": Image("base"), "server": Image("server", parent="base")}
+"""Those that most tests take."""
+ALL_IMAGES = IMAGES | {"selinux": Image("selinux", parent="base")}
 
 
 @functools.cache
@@ -69,7 +71,7 @@ def key(image: Image, version: Version) -> str:
     parts = [f"recipe {RECIPE}", version.label, *version.sources]
     parts += _describe(image.directory)
     if image.parent:
-        parts.append(key(IMAGES[image.parent], version))
+        parts.append(key(ALL_IMAGES[image.parent], version))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 

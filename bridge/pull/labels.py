@@ -1,0 +1,155 @@
+"""Labels: every file of a merged tree gets the one that the tree's own SELinux policy has for it.
+
+As ostree-ext labels images with layers of their own: all of the tree, by the policy in it. Paths
+are those of the running system. What is kept in `/usr/etc` gets the labels of `/etc` (libostree's
+`SELINUX_LABEL_V1`): it is what `/etc` is copied from, and no less of a secret there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import BinaryIO
+
+from bridge import limits
+from bridge.errors import DamagedRepository, MalformedImage
+from bridge.ostree import objects, selinux
+from bridge.ostree.objects import DirMeta, FileMeta
+from bridge.ostree.repository import Repository
+from bridge.ostree.selinux import Labels, Policy
+from bridge.ostree.transaction import Transaction
+from bridge.ostree.tree import Tree
+from bridge.pull.paths import join, walk
+
+_SELINUX = "usr/etc/selinux"
+
+
+def policy_of(repo: Repository, tree: Tree) -> Policy | None:
+    """Return the policy that an image's merged tree has and wants; None where it has none.
+
+    Raises `MalformedImage` for one that is too large or has no proper name.
+    """
+    config = _read(repo, tree, f"{_SELINUX}/{selinux.CONFIG}")
+    name = None if config is None else selinux.policy_name(config)
+    if name is None:
+        return None
+    path = f"{_SELINUX}/{selinux.contexts_directory(name)}"
+    directory = _directory(repo, tree, path)[0]
+    if directory is None or selinux.FILE_CONTEXTS not in directory.files:
+        return None
+    found = {
+        each: _read(repo, tree, f"{path}/{each}")
+        for each in sorted(directory.files)
+        if selinux.is_file_contexts(each)
+    }
+    return Policy(name, {each: data for each, data in found.items() if data is not None})
+
+
+def label(repo: Repository, transaction: Transaction, tree: Tree, labels: Labels) -> None:
+    """Give all that is in `tree` its label; what objects that takes are written in `transaction`.
+
+    The tree's objects must be in the repository. `DamagedRepository` where one of them is not what
+    its name says: no new object is made of it.
+    """
+    _Labelling(repo, transaction, labels).directory(tree, "")
+
+
+def path_in_system(path: str) -> str:
+    """Return where a path of the store is in the running system: absolute, `usr/etc` as `/etc`."""
+    if path == "usr/etc" or path.startswith("usr/etc/"):
+        path = path.removeprefix("usr/")
+    return f"/{path}"
+
+
+class _Labelling:
+    def __init__(self, repo: Repository, transaction: Transaction, labels: Labels) -> None:
+        self._repo = repo
+        self._transaction = transaction
+        self._labels = labels
+        self._modes: dict[str, int] = {}
+        self._files: dict[tuple[str, bytes | None], str] = {}
+        self._metas: dict[tuple[str, bytes | None], str] = {}
+        self._read_metas: dict[str, DirMeta] = {}
+
+    def directory(self, tree: Tree, path: str) -> None:
+        """Label a directory and all below it."""
+        tree.meta = self._meta(tree.meta, path)
+        for name, checksum in list(tree.files.items()):
+            tree.set_file(name, self._file(checksum, join(path, name)))
+        for name, below in tree.dirs.items():
+            self.directory(below, join(path, name))
+
+    def _meta(self, checksum: str, path: str) -> str:
+        meta = self._read_metas.get(checksum)
+        if meta is None:
+            meta = self._read_metas[checksum] = self._repo.read_dirmeta(checksum)
+        label = self._labels.lookup(path_in_system(path), meta.mode)
+        found = self._metas.get((checksum, label))
+        if found is None:
+            labelled = replace(meta, xattrs=selinux.with_label(meta.xattrs, label))
+            found = self._metas[checksum, label] = self._transaction.write_dirmeta(labelled)
+        return found
+
+    def _file(self, checksum: str, path: str) -> str:
+        mode = self._modes.get(checksum)
+        if mode is not None:
+            label = self._labels.lookup(path_in_system(path), mode)
+            found = self._files.get((checksum, label))
+            if found is not None:
+                return found
+        meta, payload = self._repo.open_file(checksum)
+        try:
+            self._modes[checksum] = meta.mode
+            label = self._labels.lookup(path_in_system(path), meta.mode)
+            # On a host with SELinux the kernel gives one to whatever is stored without.
+            own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+            labelled = replace(meta, xattrs=selinux.with_label(meta.xattrs, label))
+            found = self._transaction.write_changed(checksum, own, labelled, payload)
+        finally:
+            if payload is not None:
+                payload.close()
+        self._files[checksum, label] = found
+        return found
+
+
+# -- reading the policy ------------------------------------------------------------------------
+
+
+def _directory(repo: Repository, tree: Tree, path: str) -> tuple[Tree | None, str]:
+    def target(checksum: str) -> str | None:
+        meta, payload = repo.open_file(checksum)
+        if payload is not None:
+            payload.close()
+        return meta.target if meta.is_symlink else None
+
+    return walk(tree, path.split("/") if path else [], target, None)
+
+
+def _read(repo: Repository, tree: Tree, path: str) -> bytes | None:
+    """Return the content of a regular file, links followed inside of the image; None for none."""
+    for _ in range(limits.LINK_HOPS_MAX):
+        parent, _, name = path.rpartition("/")
+        directory, at = _directory(repo, tree, parent)
+        checksum = None if directory is None else directory.files.get(name)
+        if checksum is None:
+            return None
+        meta, payload = repo.open_file(checksum)
+        if payload is not None:
+            with payload:
+                return _verified(checksum, meta, payload, path)
+        path = meta.target.lstrip("/") if meta.target.startswith("/") else join(at, meta.target)
+    return None
+
+
+def _verified(checksum: str, meta: FileMeta, payload: BinaryIO, path: str) -> bytes:
+    data = bytearray()
+    while chunk := payload.read(limits.BLOB_BUFFER):
+        data += chunk
+        if len(data) > limits.FILE_CONTEXTS_MAX:
+            raise MalformedImage(
+                f"{path!r:.300} has more than {limits.FILE_CONTEXTS_MAX} bytes: too much for a part"
+                " of an SELinux policy"
+            )
+    own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+    if objects.file_checksum(own, bytes(data)) != checksum:
+        raise DamagedRepository(f"file {checksum}, which is {path}, is damaged")
+    return bytes(data)
