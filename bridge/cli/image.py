@@ -36,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pull.add_argument(
         "--platform", metavar="OS/ARCH[/VARIANT]", help="default: that of this machine"
     )
+    shared.add_labels(pull)
     shared.add_transfer(pull)
     shared.add_network(pull)
     shared.add_output(pull, progress=True)
@@ -113,6 +114,7 @@ def _pull(options: argparse.Namespace) -> int:
                 platform=platform,
                 depth=depth,
                 progress=progress,
+                labelled=not options.disable_selinux,
             )
         show("image pull", options, repo, report)
     return 0

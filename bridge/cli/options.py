@@ -52,6 +52,15 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add `--disable-selinux`."""
+    parser.add_argument(
+        "--disable-selinux",
+        action="store_true",
+        help="give files no labels, even if the image has an SELinux policy",
+    )
+
+
 def depth(options: argparse.Namespace) -> Depth:
     """Return what `--partial` says."""
     from bridge.pull.plan import Depth

@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retain", action="store_true", help="keep stored images that no deployment needs"
     )
+    shared.add_labels(parser)
     shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
             retain=options.retain,
             depth=depth,
+            labelled=not options.disable_selinux,
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("switch", options, repo, report)

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"only tell whether there is something newer (exit code {_NOTHING_NEWER}: there is "
         "not)",
     )
+    shared.add_labels(parser)
     shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -46,7 +47,13 @@ def run(options: argparse.Namespace) -> int:
         show_plan(options, plan)
         return 0
     with shared.progress(options) as progress:
-        report = upgrade(options.sysroot, network=network, progress=progress, depth=depth)
+        report = upgrade(
+            options.sysroot,
+            network=network,
+            progress=progress,
+            depth=depth,
+            labelled=not options.disable_selinux,
+        )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("upgrade", options, repo, report)
     return 0

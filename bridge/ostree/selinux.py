@@ -19,6 +19,9 @@ from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree.objects import Xattrs, check_name
 
 XATTR = b"security.selinux"
+COMMIT_KEY = "bootc-py.selinux"
+"""In a commit's metadata: the policy by which its files are labelled; empty where they were left
+without labels though the tree has a policy. Not there where it has none."""
 CONFIG = "config"
 """In a tree's `selinux` directory: whether there is a policy to use, and its name."""
 FILE_CONTEXTS = "file_contexts"

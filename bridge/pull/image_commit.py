@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
-from bridge.ostree.selinux import Labels
+from bridge.ostree.selinux import COMMIT_KEY, Labels
 from bridge.ostree.transaction import Transaction
 from bridge.pull import images, labels, layer
 from bridge.pull.ingest import IMPLIED_META
@@ -50,7 +50,7 @@ def merge_layers(
             images.MANIFEST_KEY: image.manifest.raw.decode(),
             images.CONFIG_KEY: image.config.raw.decode(),
             layer.IMPORTER_KEY: layer.IMPORTER,
-            **({} if policy is None else {images.SELINUX_KEY: policy.name if labelled else ""}),
+            **({} if policy is None else {COMMIT_KEY: policy.name if labelled else ""}),
         },
         timestamp=_timestamp(image),
     )

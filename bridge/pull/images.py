@@ -20,9 +20,6 @@ from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
 MANIFEST_DIGEST_KEY = "ostree.manifest-digest"
 MANIFEST_KEY = "ostree.manifest"
 CONFIG_KEY = "ostree.container.image-config"
-SELINUX_KEY = "bootc-py.selinux"
-"""The SELinux policy by which the files are labelled; empty where they were left without labels
-though the image has one. Not there where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,19 +43,21 @@ def pull(
     depth: Depth = Depth.CHUNKS,
     before_layers: Callable[[], None] | None = None,
     progress: Progress | None = None,
+    labelled: bool = True,
 ) -> TransferReport:
     """Bring the image that `reference` names into `repo`, under the refs that ostree-ext uses.
 
     With `bootable` an image without bootc's labels is refused before a layer is moved. Layers are
     fetched in parts to `depth`. What was not verified leaves no trace but unfinished downloads,
     and not even these where there was no space. `before_layers` is called when it is known that
-    layers have to move, before the first of their bytes: what it raises ends the pull. Raises the
+    layers have to move, before the first of their bytes: what it raises ends the pull. Files are
+    labelled by the image's SELinux policy, if it has one, unless not `labelled`. Raises the
     `BridgeError`s of the registry, the formats and the store; `NoSpace` before a layer moves where
     the image cannot fit; `Busy` where another pull is under way.
     """
     with ExitStack() as stack:
         one = _Pull(repo, reference, network, platform, bootable, depth, progress, stack)
-        return one.run(before_layers)
+        return one.run(before_layers, labelled=labelled)
 
 
 def preview(
@@ -110,7 +112,7 @@ class _Pull:
             repo, reference, self._source, self._progress, self._contents
         )
 
-    def run(self, before_layers: Callable[[], None] | None) -> TransferReport:
+    def run(self, before_layers: Callable[[], None] | None, *, labelled: bool) -> TransferReport:
         """Pull."""
         seconds = Seconds()
         started = time.monotonic()
@@ -131,7 +133,7 @@ class _Pull:
         seconds.transfer = self._importer.last_read - resolved
         seconds.import_ = imported - self._importer.last_read
 
-        commit, dropped = self._merge(image, ref, layers)
+        commit, dropped = self._merge(image, ref, layers, labelled)
         seconds.merge = time.monotonic() - imported
         seconds.total = time.monotonic() - started
         meter = self._source.meter
@@ -253,7 +255,7 @@ class _Pull:
     # -- the image -------------------------------------------------------------------------
 
     def _merge(
-        self, image: Resolved, ref: str, layers: list[LayerReport]
+        self, image: Resolved, ref: str, layers: list[LayerReport], labelled: bool
     ) -> tuple[str, list[layer.Dropped]]:
         self._progress.stage(Stage.MERGING)
         commits = []
@@ -261,7 +263,9 @@ class _Pull:
             assert each.plan.commit is not None
             commits.append(each.plan.commit)
         with Transaction(self._repo) as transaction:
-            merged, dropped = merge_layers(self._repo, transaction, image, commits)
+            merged, dropped = merge_layers(
+                self._repo, transaction, image, commits, labelled=labelled
+            )
             commit = transaction.write_commit(merged)
             transaction.set_ref(ref, commit)
             transaction.publish()

@@ -17,6 +17,7 @@ from bridge.sysroot import (
     files,
     kargs,
     kernel,
+    labels,
     prepare_root,
     stateroot_var,
 )
@@ -143,6 +144,7 @@ def _prepare(
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
                 merged = _merge_etc(sysroot, merge_from, tree)
+            labels.label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")

@@ -10,6 +10,7 @@ from pathlib import Path
 from bridge.errors import BridgeError, Busy, DamagedRepository, NotFound
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
+from bridge.ostree.selinux import COMMIT_KEY
 from bridge.pull import images
 from bridge.pull.plan import Depth, Mode, plan
 from bridge.pull.progress import Progress, Stage
@@ -24,6 +25,9 @@ from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.initialise import initialise
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.sysroot import Sysroot
+
+_SELINUX_OFF = "selinux=0"
+"""The kernel's argument; bootc sets it, too, where SELinux is to be off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +71,21 @@ def switch(
     progress: Progress | None = None,
     retain: bool = False,
     depth: Depth = Depth.CHUNKS,
+    labelled: bool = True,
 ) -> TransferReport:
     """Make the sysroot at `path` boot the image `reference` from the next boot on.
 
     An empty directory is made a sysroot first. Where that image is what boots next already,
     nothing is deployed. Images that no deployment needs any more are dropped, unless `retain`.
+    Where the image has an SELinux policy its files are labelled by it, unless not `labelled`;
+    then SELinux is off, and `upgrade` does the same.
     The sysroot's lock is held from beginning to end: what was pulled is what is deployed.
     """
     progress = progress or Progress()
     with initialise(path) as sysroot, sysroot.locked():
-        return _update(sysroot, reference, network, progress, depth, retain=retain)
+        return _update(
+            sysroot, reference, network, progress, depth, retain=retain, labelled=labelled
+        )
 
 
 def upgrade(
@@ -85,11 +94,20 @@ def upgrade(
     network: NetworkOptions,
     progress: Progress | None = None,
     depth: Depth = Depth.CHUNKS,
+    labelled: bool = True,
 ) -> TransferReport:
-    """Bring the newest state of the tracked image to the next boot of the sysroot at `path`."""
+    """Bring the newest state of the tracked image to the next boot of the sysroot at `path`.
+
+    It is labelled for SELinux where the current deployment is and `labelled` is true.
+    """
     progress = progress or Progress()
     with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
-        return _update(sysroot, tracked(sysroot), network, progress, depth, retain=False)
+        reference = tracked(sysroot)
+        current = sysroot.load().current
+        labelled = labelled and (current is None or _is_labelled(current))
+        return _update(
+            sysroot, reference, network, progress, depth, retain=False, labelled=labelled
+        )
 
 
 def preview_switch(
@@ -166,6 +184,7 @@ def _update(
     depth: Depth,
     *,
     retain: bool,
+    labelled: bool,
 ) -> TransferReport:
     report = pull(
         sysroot.repo,
@@ -175,9 +194,10 @@ def _update(
         depth=depth,
         before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
         progress=progress,
+        labelled=labelled,
     )
     started = time.monotonic()
-    origin = Origin.for_image(origin_form(reference))
+    origin = Origin.for_image(origin_form(reference), labelled=labelled)
     first = next(iter(sysroot.load().deployments), None)
     if first is not None and _is(first, report.commit, origin):
         _finish(sysroot, progress, retain=retain)
@@ -198,14 +218,40 @@ def _update(
 
 
 def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
-    return deployment.checksum == commit and deployment.image_reference == origin.image_reference
+    return (
+        deployment.checksum == commit
+        and deployment.image_reference == origin.image_reference
+        and _is_labelled(deployment) == origin.labelled
+    )
+
+
+def _is_labelled(deployment: Deployment) -> bool:
+    return deployment.origin is None or deployment.origin.labelled
+
+
+def _kernel_arguments(sysroot: Sysroot, commit: str, origin: Origin) -> deploy.KernelArguments:
+    """Return what turns SELinux off where the files have no labels, and on again where they do.
+
+    With a policy that is enforced, and no labels, a system would not come up.
+    """
+    state = sysroot.load()
+    current = state.current
+    before = state.merge_deployment(current.stateroot) if current is not None else None
+    off = before is not None and _SELINUX_OFF in before.kargs
+    unlabelled = sysroot.repo.read_commit(commit).metadata.get(COMMIT_KEY) == ""
+    if unlabelled:
+        return deploy.KernelArguments(append=() if off else (_SELINUX_OFF,))
+    if before is not None and off and origin.labelled and not _is_labelled(before):
+        return deploy.KernelArguments(delete=(_SELINUX_OFF,))
+    return deploy.KernelArguments()
 
 
 def _deploy(
     sysroot: Sysroot, commit: str, origin: Origin, progress: Progress, *, retain: bool
 ) -> deploy.Deployed:
     unfinished = replaced.note(sysroot, () if retain else sysroot.load().deployments)
-    done = deploy.deploy(sysroot, commit, origin)
+    arguments = _kernel_arguments(sysroot, commit, origin)
+    done = deploy.deploy(sysroot, commit, origin, arguments=arguments)
     with files.after(f"{done.deployment.name} boots next"):
         if retain or not (done.removed or unfinished):
             replaced.forget_note(sysroot.repo)
