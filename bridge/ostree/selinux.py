@@ -12,11 +12,11 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.errors import BridgeError, MalformedImage
-from bridge.ostree.objects import Xattrs, check_name
+from bridge.ostree.objects import FileMeta, Xattrs, check_name
 
 XATTR = b"security.selinux"
 COMMIT_KEY = "bootc-py.selinux"
@@ -27,6 +27,8 @@ CONFIG = "config"
 FILE_CONTEXTS = "file_contexts"
 """The policy's main file; beside it `.homedirs`, `.local`, `.subs` and `.subs_dist`."""
 
+_ENFORCE = Path("/sys/fs/selinux/enforce")
+"""There where the kernel uses SELinux."""
 _LIBRARY = "libselinux.so.1"
 _CTX_FILE = 0
 _OPT_PATH = 3
@@ -83,6 +85,16 @@ def without_label(xattrs: Xattrs) -> Xattrs:
     return tuple(each for each in xattrs if each[0] != XATTR)
 
 
+def as_stored(meta: FileMeta) -> tuple[FileMeta, ...]:
+    """Return what a file of a bare repository may have been stored as, by what is read now.
+
+    That is the same thing, but where SELinux is on: the kernel gives a label of its own to what
+    is stored without one.
+    """
+    bare = replace(meta, xattrs=without_label(meta.xattrs))
+    return (meta, bare) if bare != meta and _ENFORCE.exists() else (meta,)
+
+
 class Labels:
     """A policy that is open for look-ups. A context manager."""
 
@@ -101,7 +113,8 @@ class Labels:
             if not self._handle:
                 raise self._refused("its file contexts")
         try:
-            self.lookup("/", 0o040755)
+            if self.lookup("/", 0o040755) is None:
+                raise self._refused("/")  # as libostree: it is no policy for a system
         except BaseException:
             self.close()
             raise
@@ -112,6 +125,8 @@ class Labels:
         context = ctypes.c_void_p()
         # Most policies leave /proc without a label, but the mount point has to have one.
         key = "/mnt" if path == "/proc" else path
+        # Where a rule cannot be compiled none is set: an older one must not say that there is none.
+        ctypes.set_errno(0)
         if self._library.selabel_lookup_raw(
             self._handle, ctypes.byref(context), key.encode("utf-8", "surrogateescape"), mode
         ):
@@ -136,7 +151,8 @@ class Labels:
         self.close()
 
     def _refused(self, what: str) -> MalformedImage:
-        reason = os.strerror(ctypes.get_errno())
+        number = ctypes.get_errno()
+        reason = os.strerror(number) if number else "a rule is none"
         return MalformedImage(
             f"libselinux cannot use the SELinux policy {self._policy} of the image ({what!r:.300}:"
             f" {reason}); `setfiles -c` in the image tells what is wrong with its file_contexts"
