@@ -86,6 +86,8 @@ def _or(value: str | None, default: str) -> str:
 
 def _install_loader(made: disk.Disk, roots: Sequence[Path], name: str | None) -> None:
     """Put a boot loader on the EFI system partition: the one asked for, else what there is."""
+    if name == "none":
+        return
     grub, systemd = efi.find_grub(roots), efi.find_systemd_boot(roots)
     if name is None:
         name = "grub" if grub or not systemd else "systemd"
