@@ -225,6 +225,8 @@ SETTINGS_MAX = 64 * KIB
 """A file of settings: there are a dozen keys."""
 OS_RELEASE_MAX = 64 * KIB
 """A dozen short lines, of which two or three are looked at."""
+EFI_PROGRAM_MAX = 16 * MIB
+"""A boot loader for EFI: systemd-boot has 0.2 MiB."""
 BOOT_MARGIN = 1 * MIB
 """One pax or GNU long-name header: room for 16 xattrs of the largest size."""
 

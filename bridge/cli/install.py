@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.cli import options as shared
-from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from bridge.install.to_filesystem import Installed, Wanted
@@ -184,5 +183,5 @@ def _size(text: str) -> int:
     units = {"M": _MIB, "G": 1024 * _MIB, "T": 1024**2 * _MIB}
     unit = units.get(text[-1:].upper())
     if unit is None or not text[:-1].isdecimal() or not int(text[:-1]):
-        raise UsageError(f"{text!r:.50} is not a size such as 512M or 10G")
+        raise argparse.ArgumentTypeError(f"{text!r:.50} is not a size such as 512M or 10G")
     return int(text[:-1]) * unit

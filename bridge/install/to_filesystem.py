@@ -22,7 +22,7 @@ from bridge.pull.pull import pull
 from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferReport, append_history
 from bridge.registry.options import NetworkOptions
-from bridge.sysroot import boot_order, deploy, selinux_off
+from bridge.sysroot import boot_order, deploy, kargs, selinux_off
 from bridge.sysroot.deploy import KernelArguments
 from bridge.sysroot.initialise import DEFAULT_STATEROOT, initialise
 from bridge.sysroot.origin import Origin
@@ -99,15 +99,10 @@ def to_filesystem(
         if wanted.filesystem is not None and config.filesystem not in (None, wanted.filesystem):
             raise OtherFileSystem(wanted.filesystem, config.filesystem)
         boot_spec = _first(wanted.boot_spec, config.boot_mount_spec, _spec(path / "boot"))
-        off = (
-            (selinux_off.ARGUMENT,)
-            if selinux_off.is_unlabelled(sysroot.repo, report.commit)
-            else ()
-        )
-        arguments = KernelArguments(
-            append=(*_root_kargs(path, wanted, config), *config.kargs, *wanted.kargs, *off),
-            delete=(*config.karg_deletes, *wanted.karg_deletes),
-        )
+        local = _root_kargs(path, wanted, config)
+        if selinux_off.is_unlabelled(sysroot.repo, report.commit):
+            local = (*local, selinux_off.ARGUMENT)
+        arguments = _arguments(local, wanted, config)
 
         def complete_etc(tree: int) -> None:
             first_state.write_fstab(tree, boot_spec, wanted.esp_spec)
@@ -180,6 +175,19 @@ def _root_kargs(path: Path, wanted: Wanted, config: InstallConfig) -> tuple[str,
             "root; name it with --root-mount-spec, or leave it out with an empty one"
         )
     return (f"root={spec}", "rw") if spec else ("rw",)
+
+
+def _arguments(root: Sequence[str], wanted: Wanted, config: InstallConfig) -> KernelArguments:
+    """Put the arguments together: what is to be deleted may be of the configuration, or of those
+    that the image brings otherwise."""
+    asked = kargs.append((), config.kargs)
+    elsewhere = []
+    for each in (*config.karg_deletes, *wanted.karg_deletes):
+        try:
+            asked = kargs.delete(asked, each)
+        except UsageError:
+            elsewhere.append(each)
+    return KernelArguments(append=(*root, *asked, *wanted.kargs), delete=elsewhere)
 
 
 def _spec(path: Path) -> str | None:
