@@ -130,6 +130,9 @@ PARTIAL_LEAST = 64 * KIB
 """A blob smaller than this is fetched whole: its table of contents would be half of it."""
 PARTIAL_PERCENT_MAX = 85
 """Of a blob; where more of it is missing, one plain request for all is as good and simpler."""
+REBUILD_RATE = 125_000_000
+"""Bytes a second, a gigabit: where blobs come faster, a layer is there sooner whole than in parts,
+which take more of the processor. It matters to whoever asks for the fastest way only."""
 RANGE_GAP_LEAST = 4 * KIB
 """A gap up to this is fetched along: a request and its answer's headers cost about as much."""
 RANGE_GAP_MOST = 256 * KIB
@@ -170,6 +173,8 @@ PIECE_HELD_MAX = 8 * MIB
 cuts files about every 64 KiB, eStargz every 4 MiB."""
 
 # -- objects ---------------------------------------------------------------------------------
+POLICY_MAX = 16 * MIB
+"""One file of an SELinux policy's file contexts; large policies have half a megabyte."""
 METADATA_MAX = 128 * MIB
 """libostree's limit for a dirtree, dirmeta or commit object."""
 DIRECTORY_MAX = 100_000
@@ -207,7 +212,30 @@ BLS_ENTRY_MAX = 64 * KIB
 """A boot entry is a handful of lines; the kernel's command line ends at 4 KiB or less."""
 ORIGIN_MAX = 1 * MIB
 """rpm-ostree's origins list packages; GKeyFile itself has no limit."""
+KARGS_FILE_MAX = 64 * KIB
+"""A file of kernel arguments that an image brings: many times what a kernel takes."""
+KARGS_MAX = 1900
+"""Bytes of a deployment's kernel arguments. x86-64 and arm64 cut off what is beyond 2047, and may
+not find their root then; the boot link takes a hundred, boot loaders add their own."""
+SETTINGS_MAX = 64 * KIB
+"""A file of settings: there are a dozen keys."""
 OS_RELEASE_MAX = 64 * KIB
 """A dozen short lines, of which two or three are looked at."""
 BOOT_MARGIN = 1 * MIB
 """One pax or GNU long-name header: room for 16 xattrs of the largest size."""
+
+# -- health ----------------------------------------------------------------------------------
+FAILED_IMAGES = 64
+"""Images that failed on this host and are remembered; a host sees a handful in its life."""
+FAILED_IMAGES_SIZE = 64 * KIB
+"""The file that has them, 72 bytes each."""
+GRUB_ENVIRONMENT_MAX = 64 * KIB
+"""GRUB's environment block has 1 KiB; some tools make larger ones."""
+CHECK_TIMEOUT = 600
+"""Seconds for one health check, unless the settings say otherwise; greenboot sets no end, but one
+that hangs must fail. Checks that wait for a cluster of containers take five minutes."""
+DEPLOYMENTS_KEPT = 2
+"""Deployments that stay at the least, as with libostree: what boots next, and what ran before."""
+BOOT_ATTEMPTS = 3
+"""Boots of a new deployment before it is rolled back, unless the settings say otherwise; as
+greenboot. One failure may be of the network, three are of the image."""

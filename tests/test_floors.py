@@ -24,7 +24,8 @@ FLOORS: dict[str, set[str]] = {
     "pull": {"oci", "ostree", "layer", "registry"},
     "push": {"oci", "ostree", "layer", "registry", "pull"},
     "sysroot": {"oci", "ostree", "layer", "registry", "pull"},
-    "cli": {"oci", "ostree", "layer", "registry", "pull", "push", "sysroot"},
+    "install": {"oci", "ostree", "layer", "registry", "pull", "sysroot"},
+    "cli": {"oci", "ostree", "layer", "registry", "pull", "push", "sysroot", "install"},
 }
 GROUND = {"errors", "limits"}
 DOORS = {"__init__", "__main__"}

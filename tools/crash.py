@@ -1,8 +1,9 @@
-"""`python3 -m tools.crash every|random|power`: kills commands, fails their calls, cuts the power.
+"""`python3 -m tools.crash every|random|power|machine`: kills, failing calls, power cuts.
 
 every    small images: each command disturbed at every call that changes files, or at some
 random   images of real size: each command killed at random moments, round after round
 power    small images: the power goes at random calls, on a disk that keeps only what was synced
+machine  the host image in QEMU: it is killed at random moments, its disk judged and booted
 
 Needs root, docker-registry, skopeo, ostree, gcc; `random` the images of tools/images too.
 """
@@ -23,8 +24,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[1:1] = [str(ROOT), str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
+from rig import hosts  # noqa: E402
 from rig.command import Done  # noqa: E402
-from rig.crash import chance, power, rounds, scenes, zygote  # noqa: E402
+from rig.crash import chance, machine, power, rounds, scenes, zygote  # noqa: E402
 from rig.crash.shim import Call, Disturbance  # noqa: E402
 from rig.push import push  # noqa: E402
 from rig.registry import Registry, run_registry  # noqa: E402
@@ -89,6 +91,21 @@ def _random(options: argparse.Namespace) -> Iterator[Row]:
                 *(tally.command, f"{tally.cycle:.1f}", tally.rounds, tally.hit, tally.damaged),
                 *(tally.lost, tally.failed, tally.left_over, _since(started), tally.faults),
             )
+
+
+def _machine(options: argparse.Namespace) -> Iterator[Row]:
+    for command in options.commands or machine.COMMANDS:
+        started, faults, cuts = time.monotonic(), [], 0
+        with hosts.made() as made, cache.scratch(cache.root() / "work") as work:
+            subject = made.machine(command, work)
+            try:
+                for cut in machine.rounds(subject, command, options.rounds, options.seed):
+                    cuts += 1
+                    when = "at its end" if cut.ended else f"after {cut.seconds:.1f} s"
+                    print(f"    {command}: {when}, booted {cut.booted[:12]}", file=sys.stderr)
+            except (AssertionError, OSError) as error:
+                faults.append(f"{command}: round {cuts + 1}: {str(error)[:2000]}")
+        yield command, cuts, len(faults), _since(started), faults
 
 
 def publish(registry: Registry, name: str, work: Path) -> Iterator[chance.Published]:
@@ -170,6 +187,14 @@ def _parser() -> argparse.ArgumentParser:
     cuts.add_argument("--seed", type=int, default=1)
     cuts.add_argument("--lie", action="store_true", help="let syncs do nothing: must find faults")
     cuts.set_defaults(run=_power, heading="   scene    rounds    faults   seconds")
+
+    machines = kinds.add_parser("machine")
+    machines.add_argument(
+        "commands", nargs="*", metavar="COMMAND", help=", ".join(machine.COMMANDS)
+    )
+    machines.add_argument("--rounds", type=int, default=15, help="of each (default: %(default)s)")
+    machines.add_argument("--seed", type=int, default=1)
+    machines.set_defaults(run=_machine, heading=" command    rounds    faults   seconds")
     return parser
 
 

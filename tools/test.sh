@@ -5,11 +5,13 @@ set -eu
 cd "$(dirname "$0")/.."
 . tools/setup.sh
 need_packages python3 python3-venv mmdebstrap buildah skopeo umoci docker-registry ostree zstd \
-    crun podman apache2-utils acl attr netavark uidmap gcc libc6-dev strace e2fsprogs btrfs-progs
+    crun podman apache2-utils acl attr netavark uidmap gcc libc6-dev strace e2fsprogs btrfs-progs xfsprogs dosfstools \
+    mtools fdisk qemu-system-x86 ovmf libselinux1 selinux-utils grub-common
 need_environment test,dev
 python=.venv/bin/python
 $python -m ruff check .
 $python -m ruff format --check .
 $python -m mypy
 $python -m pytest tests "$@"
-$python -m pytest registry-tests "$@"
+# A file's tests share what they have started, so each file is one process's.
+$python -m pytest registry-tests -n "${BOOTC_PY_TEST_JOBS:-2}" --dist loadfile "$@"

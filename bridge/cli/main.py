@@ -20,7 +20,15 @@ _COMMANDS = {
     "upgrade": "bring the tracked image's newest state to the next boot",
     "rollback": "boot the previous deployment next",
     "status": "show the deployments of this host",
+    "kargs": "show and change the kernel arguments",
+    "pin": "keep a deployment whatever comes after it",
+    "unpin": "keep a deployment no longer",
+    "usr-overlay": "make /usr writable until the next boot",
+    "config-diff": "show what was changed in /etc",
+    "install": "install an image onto a disk or into a file system",
     "image": "pull, push, list, inspect, remove and prune stored images",
+    "health": "tell whether this deployment is good, and roll back one that is not",
+    "container": "prepare the root of an image while it is built",
     "fsck": "verify every object of a repository",
 }
 _LONGEST = 4000
@@ -93,5 +101,5 @@ def _parser(arguments: Sequence[str]) -> _Parser:
             name, help=summary, description=summary[0].upper() + summary[1:] + ".", aliases=aliases
         )
         if name == asked:
-            importlib.import_module(f"bridge.cli.{name}").configure(command)
+            importlib.import_module(f"bridge.cli.{name.replace('-', '_')}").configure(command)
     return parser

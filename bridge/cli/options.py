@@ -34,21 +34,32 @@ def add_output(parser: argparse.ArgumentParser, *, progress: bool = False) -> No
         )
 
 
-def add_transfer(parser: argparse.ArgumentParser) -> None:
-    """Add `--plan`, and `--partial`, which `depth` reads."""
+def add_transfer(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
+    """Add `--plan` unless there is nothing to plan with, and `--partial`, which `depth` reads."""
     group = parser.add_argument_group("transfer")
-    group.add_argument(
-        "--plan",
-        "--dry-run",
-        action="store_true",
-        help="tell what would be moved, layer by layer, and why; move nothing",
-    )
+    if plan:
+        group.add_argument(
+            "--plan",
+            "--dry-run",
+            action="store_true",
+            help="tell what would be moved, layer by layer, and why; move nothing",
+        )
     group.add_argument(
         "--partial",
-        choices=("never", "files", "chunks"),
+        choices=("never", "files", "chunks", "fastest"),
         default="chunks",
         help="how far down to look for what is here already, in layers that can be fetched in "
-        "parts (default: %(default)s)",
+        "parts; fastest: as chunks, but not on links of more than a gigabit a second, where all of "
+        "it is there sooner (default: %(default)s)",
+    )
+
+
+def add_selinux(parser: argparse.ArgumentParser) -> None:
+    """Add `--disable-selinux`."""
+    parser.add_argument(
+        "--disable-selinux",
+        action="store_true",
+        help="do not label files by the SELinux policy that the image carries",
     )
 
 
@@ -57,6 +68,15 @@ def depth(options: argparse.Namespace) -> Depth:
     from bridge.pull.plan import Depth
 
     return Depth(options.partial)
+
+
+def apply(options: argparse.Namespace) -> None:
+    """Restart the machine if it is going to run something else then."""
+    from bridge.sysroot import systemd
+    from bridge.sysroot.update import boots_another
+
+    if boots_another(options.sysroot):
+        systemd.reboot()
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

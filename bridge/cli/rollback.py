@@ -11,17 +11,31 @@ from bridge.cli import options as shared
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     shared.add_sysroot(parser)
+    parser.add_argument(
+        "--to",
+        metavar="INDEX|DIGEST|NAME",
+        help="boot this deployment next, as `status --verbose` shows it (default: the one before)",
+    )
+    parser.add_argument(
+        "--apply", action="store_true", help="restart the machine if something else boots next"
+    )
     shared.add_output(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Swap, and say what boots next."""
+    from bridge.sysroot import image_metadata
     from bridge.sysroot.rollback import rollback
+    from bridge.sysroot.select import select
     from bridge.sysroot.sysroot import Sysroot
 
-    with Sysroot.open(options.sysroot, writable=True) as sysroot:
-        done = rollback(sysroot)
+    with Sysroot.open(options.sysroot, writable=True) as sysroot, sysroot.locked():
+        to = None
+        if options.to is not None:
+            lookup = image_metadata.from_repository(sysroot.repo)
+            to = select(sysroot.load(), options.to, lookup)
+        done = rollback(sysroot, to)
     first = done.deployment
     if options.json:
         document = {
@@ -34,4 +48,8 @@ def run(options: argparse.Namespace) -> int:
     elif not options.quiet:
         what = "Rollback undone" if done.reverted else "Rolled back"
         print(f"{what}: {first.image_reference or first.checksum} boots next ({first.name})")
+        if done.state.staged_locked:
+            print("What is staged stays as it is; `upgrade --from-downloaded` has it boot next.")
+    if options.apply:
+        shared.apply(options)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
 
 from bridge.cli import options as shared
 
@@ -23,12 +24,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read and print; no lock is taken."""
-    from bridge.sysroot import block_yaml, heal, image_metadata, status, status_text
+    from bridge.sysroot import (
+        block_yaml,
+        heal,
+        image_metadata,
+        status,
+        status_text,
+        usr_overlay,
+    )
     from bridge.sysroot.sysroot import Sysroot
 
     with Sysroot.open(options.sysroot) as sysroot:
         state = sysroot.load()
-        document = status.host(state, image_metadata.from_repository(sysroot.repo))
+        lookup = image_metadata.from_repository(sysroot.repo)
+        booted = state.booted
+        unlocked = booted is not None and usr_overlay.is_unlocked(booted)
+        document = status.host(state, lookup, usr_overlay=unlocked)
+        more = {each.name: status_text.describe(each, lookup) for each in state.all}
         problems = heal.problems(sysroot, state)
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
@@ -42,5 +54,5 @@ def run(options: argparse.Namespace) -> int:
     elif form == "yaml":
         print(block_yaml.render(document), end="")
     else:
-        print(status_text.to_text(document, verbose=options.verbose))
+        print(status_text.to_text(document, more, now=datetime.now(UTC), verbose=options.verbose))
     return 0

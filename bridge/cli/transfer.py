@@ -32,6 +32,11 @@ def show(
             raise
         # What was asked for is done; that it is not in the history does not undo it.
         print(f"warning: not added to the history: {error.strerror}", file=sys.stderr)
+    show_report(options, report)
+
+
+def show_report(options: argparse.Namespace, report: TransferReport) -> None:
+    """Print the report as the options ask."""
     if options.json:
         print(json.dumps(report.to_json(), indent=2))
     elif not options.quiet:
@@ -86,6 +91,10 @@ def render(report: TransferReport, *, verbose: bool = False) -> str:
     if report.deployment is not None:
         deployed = f"{report.deployment.checksum[:16]}….{report.deployment.serial}"
         state = "boots next" if report.changed else "boots next already, nothing to do"
+        if report.deployment.locked:
+            state = "staged, but not to boot next: upgrade --from-downloaded"
+        elif report.deployment.staged:
+            state += ", finished when the machine goes down"
         rows.append(("deployment", f"{deployed} ({state})"))
     received = (
         f"{size_text(report.received_bytes)} of {size_text(report.image_bytes)}"

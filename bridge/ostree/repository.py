@@ -13,6 +13,7 @@ from bridge import limits
 from bridge.errors import DamagedRepository, NotFound, UsageError
 from bridge.ostree import config as repo_config
 from bridge.ostree import content, durable, objects
+from bridge.ostree.keyfile import KeyFile
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.space import Space
 
@@ -147,6 +148,13 @@ class Repository:
         finally:
             os.close(fd)
         return cls.open(path)
+
+    def set_value(self, group: str, key: str, value: str | None) -> None:
+        """Set a value in the repository's config, or take it out."""
+        text = _read_text(self.fd, "config")
+        changed = KeyFile.parse(text).with_value(group, key, value).text
+        self.config = repo_config.parse(changed)
+        durable.replace_file("config", changed.encode(), self.fd)
 
     def close(self) -> None:
         """Close the descriptor; a second call does nothing."""

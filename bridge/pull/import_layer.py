@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from bridge.errors import (
     BridgeError,
+    DamagedRepository,
     MalformedImage,
     NoSpace,
     RangeRefused,
@@ -37,7 +38,7 @@ from bridge.pull.source import Source
 from bridge.pull.streams import ReadAhead, tar_stream, verified
 from bridge.registry.meter import Meter
 
-_NOT_IN_PARTS = (RangeRefused, VerificationFailed, MalformedImage)
+_NOT_IN_PARTS = (RangeRefused, VerificationFailed, MalformedImage, DamagedRepository)
 """What is wrong with a layer's parts need not be wrong with all of it."""
 
 

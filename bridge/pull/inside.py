@@ -10,20 +10,33 @@ from threading import Lock
 from bridge.errors import BridgeError, MalformedImage, NoSpace
 from bridge.layer import indexed
 from bridge.layer.blob_index import BlobIndex
-from bridge.limits import PARALLEL_BLOBS, PARTIAL_LEAST, TAILS_MAX, TOC_ENTRIES_MAX
+from bridge.limits import (
+    PARALLEL_BLOBS,
+    PARTIAL_LEAST,
+    REBUILD_RATE,
+    TAILS_MAX,
+    TOC_ENTRIES_MAX,
+)
 from bridge.oci.model import layer_compression
 from bridge.pull.plan import Inside, LayerPlan, Mode
 from bridge.pull.source import Source
 from bridge.registry.meter import Meter
 
+_FAST = "blobs come faster than they can be put together here"
+
 
 def look_inside(
-    source: Source, plans: Sequence[LayerPlan], meter: Callable[[LayerPlan], Meter]
+    source: Source,
+    plans: Sequence[LayerPlan],
+    meter: Callable[[LayerPlan], Meter],
+    *,
+    fastest: bool = False,
 ) -> list[LayerPlan]:
     """Return the plans with what the blobs that are to be moved say of their content.
 
     Where that cannot be had, the plan says why, and it stays the whole blob: nothing is raised but
-    `NoSpace`. `meter` gives the one that counts for a layer.
+    `NoSpace`. `meter` gives the one that counts for a layer. With `fastest` it is also the whole
+    blob as soon as blobs are seen to come faster than they would be put together.
     """
 
     room = _Room()
@@ -32,7 +45,7 @@ def look_inside(
         if plan.mode is not Mode.WHOLE:
             return plan
         try:
-            return _look(source, plan, meter(plan), room)
+            return _look(source, plan, meter(plan), room, fastest)
         except NoSpace:
             raise
         except BridgeError as error:
@@ -69,7 +82,7 @@ class _Room:
             return index
 
 
-def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room) -> LayerPlan:
+def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, fastest: bool) -> LayerPlan:
     layer = plan.layer
     if layer.size < PARTIAL_LEAST:
         return plan.whole("it is small")
@@ -88,6 +101,8 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room) -> LayerPl
         tail = source.tail(layer, start, meter)
         if tail is None:
             return plan.whole("the registry does not serve parts of blobs")
+        if fastest and _is_fast(source):
+            return plan.whole(_FAST)
         try:
             index = room.read(location, tail, head)
         except indexed.MoreNeeded as more:
@@ -95,3 +110,9 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room) -> LayerPl
         else:
             return replace(plan, inside=Inside(tail, index))
     raise MalformedImage("its table of contents is not where its footer says")
+
+
+def _is_fast(source: Source) -> bool:
+    """Return whether blobs are seen to come faster than a layer can be made of parts."""
+    speed = source.observed().bytes_per_second
+    return speed is not None and speed >= REBUILD_RATE

@@ -39,6 +39,8 @@ class Depth(enum.Enum):
     NEVER = "never"
     FILES = "files"
     CHUNKS = "chunks"
+    FASTEST = "fastest"
+    """As far as chunks, but not at all where that would take longer than moving all there is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from bridge.ostree import lock, refs
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
-from bridge.pull import layer, space
+from bridge.pull import label_cache, layer, space
 from bridge.pull.catch_up import catch_up
 from bridge.pull.content_index import ContentIndex
 from bridge.pull.image_commit import merge_layers
@@ -40,21 +40,25 @@ def pull(
     network: NetworkOptions | None = None,
     platform: Platform | None = None,
     bootable: bool = False,
+    selinux: bool = True,
     depth: Depth = Depth.CHUNKS,
     before_layers: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Bring the image that `reference` names into `repo`, under the refs that ostree-ext uses.
 
-    With `bootable` an image without bootc's labels is refused before a layer is moved. Layers are
-    fetched in parts to `depth`. What was not verified leaves no trace but unfinished downloads,
-    and not even these where there was no space. `before_layers` is called when it is known that
-    layers have to move, before the first of their bytes: what it raises ends the pull. Raises the
-    `BridgeError`s of the registry, the formats and the store; `NoSpace` before a layer moves where
-    the image cannot fit; `Busy` where another pull is under way.
+    Where the image carries an SELinux policy its commit is labelled by it, unless `selinux` is
+    false. With `bootable` an image without bootc's labels is refused before a layer is moved.
+    Layers are fetched in parts to `depth`. What was not verified leaves no trace but unfinished
+    downloads, and not even these where there was no space. `before_layers` is called when it is
+    known that layers have to move, before the first of their bytes: what it raises ends the pull.
+    Raises the `BridgeError`s of the registry, the formats and the store; `NoSpace` before a layer
+    moves where the image cannot fit; `Busy` where another pull is under way.
     """
     with ExitStack() as stack:
-        one = _Pull(repo, reference, network, platform, bootable, depth, progress, stack)
+        one = _Pull(
+            repo, reference, network, platform, bootable, depth, progress, stack, selinux=selinux
+        )
         return one.run(before_layers)
 
 
@@ -94,7 +98,10 @@ class _Pull:
         depth: Depth,
         progress: Progress | None,
         stack: ExitStack,
+        *,
+        selinux: bool = True,
     ) -> None:
+        self._selinux = selinux
         self._repo = repo
         self._reference = reference
         self._platform = platform or Platform.host()
@@ -180,14 +187,16 @@ class _Pull:
         has make that possible."""
         if self._depth is Depth.NEVER:
             return plans
-        plans = look_inside(self._source, plans, self._importer.meter)
+        plans = look_inside(
+            self._source, plans, self._importer.meter, fastest=self._depth is Depth.FASTEST
+        )
         blobs = [each.inside.index for each in plans if each.inside is not None]
         if not blobs or not self._source.keeps:
             return plans
         catch_up(self._repo, self._contents)
         files = {file.digest for blob in blobs for file in blob.files}
         places = self._contents.find(files)
-        if self._depth is Depth.CHUNKS:
+        if self._depth is not Depth.FILES:
             places |= self._contents.find(
                 {
                     piece.digest
@@ -260,9 +269,12 @@ class _Pull:
         for each in layers:
             assert each.plan.commit is not None
             commits.append(each.plan.commit)
-        with Transaction(self._repo) as transaction:
-            merged, dropped = merge_layers(self._repo, transaction, image, commits)
+        with label_cache.opened(self._repo) as cache, Transaction(self._repo) as transaction:
+            merged, dropped = merge_layers(
+                self._repo, transaction, image, commits, selinux=self._selinux, cache=cache
+            )
             commit = transaction.write_commit(merged)
             transaction.set_ref(ref, commit)
-            transaction.publish()
+            self._importer.stats.add(transaction.publish())
+            cache.keep()
         return commit, dropped

@@ -24,8 +24,9 @@ from bridge.ostree.reachable import Needs, reachable
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
+from bridge.pull import label_cache
 from bridge.pull.cover import cheapest
-from bridge.pull.image_commit import merge_layers
+from bridge.pull.image_commit import is_labelled, merge_layers
 from bridge.pull.import_layer import LayerImporter
 from bridge.pull.layer import by_diff_id
 from bridge.pull.plan import LayerPlan, Mode
@@ -347,8 +348,14 @@ class _Repair:
                 continue
             self._merged.add(image.commit)
             try:
-                with Transaction(self._repo) as transaction:
-                    commit, _dropped = merge_layers(self._repo, transaction, found, commits)
+                with (
+                    label_cache.opened(self._repo) as cache,
+                    Transaction(self._repo) as transaction,
+                ):
+                    labelled = is_labelled(self._repo, image.commit)
+                    commit, _dropped = merge_layers(
+                        self._repo, transaction, found, commits, cache=cache, selinux=labelled
+                    )
                     if image.commit != objects.commit_checksum(commit):
                         self._check_is_alike(image, commit)
                     else:
@@ -364,8 +371,8 @@ class _Repair:
         """Another program's commit of the same tree is healed by it, another tree is not."""
         if image.commit in self._faults:
             raise DamagedRepository(
-                f"commit {image.commit} cannot be made again: its reference names another image "
-                "now, or another program made it; deploy what it names with `upgrade` or `switch`"
+                f"commit {image.commit} cannot be made again: it is another program's, or its "
+                "reference names another image now; use `upgrade` or `switch`"
             )
         stored = self._repo.read_commit(image.commit)
         if (stored.tree, stored.meta) != (merged.tree, merged.meta):

@@ -143,13 +143,20 @@ class Deployed:
 
     checksum: str
     serial: int
-    boot_entry: str
+    boot_entry: str | None
+    """File name of its boot entry; None while there is none yet."""
+    staged: bool = False
+    """Whether it gets into the boot order when the machine goes down..."""
+    locked: bool = False
+    """...if it is unlocked before."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "checksum": self.checksum,
             "serial": self.serial,
             "bootEntry": self.boot_entry,
+            "staged": self.staged,
+            "downloadOnly": self.locked,
         }
 
 

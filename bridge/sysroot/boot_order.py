@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from bridge.errors import BridgeError
 from bridge.ostree import durable
-from bridge.sysroot import bls, bootentry, bootlinks, files, kernel
+from bridge.sysroot import bls, bootentry, bootlinks, files, kernel, loaders
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.sysroot import State, Sysroot
 
@@ -38,6 +38,22 @@ def write(sysroot: Sysroot, state: State, deployments: Sequence[Deployment]) -> 
         with files.doing(_IN_DOUBT):
             sysroot.bump()
     return sysroot.load()
+
+
+def use_loader(sysroot: Sysroot, name: str) -> None:
+    """Keep the boot loader `name` up to date from now on, with the entries there are to begin with.
+
+    The sysroot's lock is held. Raises `UsageError` for a loader that is not known, and what the
+    loader raises.
+    """
+    chosen = loaders.named(name)
+    state = sysroot.load()
+    with files.doing(f"setting up the boot loader {name}"):
+        with files.directory(sysroot.boot_fd, f"loader.{state.bootversion}") as fd:
+            chosen.prepare(fd, [each.entry for each in state.deployments])
+        chosen.publish(sysroot.boot_fd, [each.entry for each in state.deployments])
+        _sync(sysroot)
+        sysroot.repo.set_value(*loaders.KEY, None if name == "none" else name)
 
 
 def _is_unchanged(state: State, deployments: Sequence[Deployment]) -> bool:
@@ -89,6 +105,8 @@ def _swap_loader(sysroot: Sysroot, state: State, deployments: Sequence[Deploymen
         for place, entry in enumerate(entries):
             name = bls.file_name(len(entries) - place)
             durable.replace_file(name, bls.render(entry).encode(), fd)
+    with files.directory(sysroot.boot_fd, directory) as fd:
+        sysroot.loader.prepare(fd, entries)
     subbootversion = 1 - sysroot.subbootversion(new)
     bootlinks.create(sysroot.ostree_fd, f"boot.{new}.{subbootversion}", deployments)
     bootlinks.swap(sysroot.ostree_fd, new, subbootversion)
@@ -102,6 +120,7 @@ def _swap_loader(sysroot: Sysroot, state: State, deployments: Sequence[Deploymen
     with files.doing(_IN_DOUBT):
         os.fsync(sysroot.boot_fd)
         durable.syncfs(sysroot.boot_fd)
+        sysroot.loader.publish(sysroot.boot_fd, entries)
 
 
 def _install(

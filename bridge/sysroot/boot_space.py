@@ -12,17 +12,12 @@ from collections.abc import Callable, Collection
 
 from bridge import limits
 from bridge.errors import NoSpace
-from bridge.sysroot import files, kernel
+from bridge.sysroot import files, kernel, retention
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.sysroot import State, Sysroot
 
 KERNEL_DIRECTORY = re.compile(r".+-([0-9a-f]{64})")
 """In `boot/ostree`: STATEROOT-BOOTCSUM."""
-
-
-def keeps(each: Deployment, stateroot: str, merge_from: Deployment | None) -> bool:
-    """Tell whether a deployment stays in the boot order when a new one in `stateroot` comes."""
-    return each.booted or each.pinned or each.stateroot != stateroot or each.is_same(merge_from)
 
 
 def freed(sysroot: Sysroot, needed: Collection[str]) -> int:
@@ -78,7 +73,7 @@ def _kept(state: State) -> list[Deployment]:
         return []
     stateroot = state.current.stateroot
     merge_from = state.merge_deployment(stateroot)
-    return [each for each in state.deployments if keeps(each, stateroot, merge_from)]
+    return [each for each in state.deployments if retention.must_stay(each, stateroot, merge_from)]
 
 
 def _mib(size: int) -> int:

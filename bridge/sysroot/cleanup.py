@@ -44,8 +44,8 @@ def write_refs(sysroot: Sysroot, state: State) -> None:
     New names come before old ones go.
     """
     wanted = {
-        f"ostree/{state.bootversion}/{state.subbootversion}/{each.index}": each.checksum
-        for each in state.deployments
+        f"ostree/{state.bootversion}/{state.subbootversion}/{index}": each.checksum
+        for index, each in enumerate(state.all)
     }
     present = refs.listing(sysroot.repo, "ostree/")
     for name, commit in wanted.items():
@@ -80,7 +80,7 @@ def remove_deployment(sysroot: Sysroot, deployment: Deployment) -> None:
 
 
 def _remove_deployments(sysroot: Sysroot, state: State) -> None:
-    active = {each.path for each in state.deployments}
+    active = {each.path for each in state.all}
     with files.directory(sysroot.ostree_fd, "deploy") as top:
         for stateroot in sorted(os.listdir(top)):
             try:

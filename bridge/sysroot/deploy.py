@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
+from bridge.pull.image_commit import SELINUX_KEY
 from bridge.sysroot import (
     bls,
     boot_order,
     boot_space,
     files,
     kargs,
+    kargs_d,
     kernel,
     prepare_root,
+    retention,
+    selinux,
+    staged,
     stateroot_var,
 )
 from bridge.sysroot.cleanup import cleanup, remove_deployment, remove_kernels
 from bridge.sysroot.deployment import Deployment, parse_name
-from bridge.sysroot.etc_merge import EtcMerge, merge
+from bridge.sysroot.etc_merge import EtcMerge, check, merge
 from bridge.sysroot.initialise import DEFAULT_STATEROOT, add_stateroot
 from bridge.sysroot.origin import Origin
+from bridge.sysroot.pin import write_origin
+from bridge.sysroot.settings import DeploymentSettings, load_deployments
 from bridge.sysroot.sysroot import State, Sysroot, check_stateroot
 
 
@@ -45,6 +54,15 @@ class KernelArguments:
         return kargs.without(kargs.append(arguments, self.append), "ostree")
 
 
+class Stage(enum.Enum):
+    """How a deployment is staged."""
+
+    FINAL = "final"
+    """To boot next."""
+    LOCKED = "locked"
+    """To be there only, until somebody wants it to boot next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """What a deploy did."""
@@ -58,8 +76,10 @@ class Deployed:
     """The sysroot as it is now."""
 
     @property
-    def boot_entry(self) -> str:
-        """File name of the new boot entry in `/boot/loader/entries`."""
+    def boot_entry(self) -> str | None:
+        """File name of the new boot entry in `/boot/loader/entries`; None while it is staged."""
+        if self.deployment.staged:
+            return None
         return bls.file_name(len(self.state.deployments) - self.deployment.index)
 
 
@@ -72,14 +92,22 @@ def deploy(
     merge_deployment: Deployment | None = None,
     arguments: KernelArguments | None = None,
     retain: bool = False,
+    stage: Stage | None = None,
+    settings: DeploymentSettings | None = None,
 ) -> Deployed:
     """Deploy `commit` of the sysroot's repository and make it what boots next.
+
+    With `stage` it is not put into the boot order by now: libostree does that when the machine goes
+    down, and merges `/etc` then; what stands in the way of that is raised by now. What was staged
+    before goes.
 
     `stateroot` is by default that of the current deployment, else `default`; a missing one is
     made. `/etc` changes, kernel arguments and foreign keys of the boot entry come from
     `merge_deployment`, by default the booted deployment, or on a sysroot that is not booted the
     first one of the stateroot. Kept are the new, the booted and the merge deployment, those that
-    are pinned and those of other stateroots; with `retain` all. The repository is not pruned.
+    are pinned, those of other stateroots, and what the settings say (by default the host's own);
+    with `retain` all. Where /boot is too small for what is kept by the settings, that goes. The
+    repository is not pruned.
 
     Takes the sysroot's lock. Raises `Busy`, `MalformedImage` (no kernel, no os-release, a tree
     that cannot be deployed), `NoSpace`, `NotFound` or `DamagedRepository` (the commit),
@@ -92,21 +120,27 @@ def deploy(
         add_stateroot(sysroot, name)
         cleanup(sysroot, before)
         merge_from = merge_deployment or before.merge_deployment(name)
-        inherited = merge_from.kargs if merge_from else ()
-        options = (arguments or KernelArguments()).apply(inherited)
+        origin = origin.with_since(int(time.time()))
         new = Deployment(name, commit, _serial(sysroot, name, commit), "", origin=origin)
+        changes = arguments or KernelArguments()
         try:
-            new, merged = _prepare(sysroot, new, merge_from, options)
-            kept = [
-                each
-                for each in before.deployments
-                if retain or boot_space.keeps(each, name, merge_from)
-            ]
-            after = _write(sysroot, before, new, kept)
+            # Arguments that were changed since the machine was started are with what is staged.
+            pending = before.staged if _is_of(before.staged, name) else merge_from
+            inherited = _Inherited(merge_from, pending, changes)
+            new, merged = _prepare(sysroot, new, inherited, later=stage is not None)
+            kept = list(before.deployments)
+            if not retain:
+                wanted = settings or _settings(sysroot, before)
+                kept = retention.kept(kept, name, merge_from, wanted, time.time())
+            least = [each for each in kept if retention.must_stay(each, name, merge_from)]
+            if stage is not None:
+                _keep_with_libostree(sysroot, before, kept, least)
+                return _stage(sysroot, new, merge_from, merged, stage)
+            after, kept = _write(sysroot, before, new, kept, least)
         except BaseException:
             # Whatever it was, the half-made deployment goes; cleanup would find it otherwise.
             with contextlib.suppress(OSError, BridgeError):
-                if not any(each.is_same(new) for each in sysroot.load().deployments):
+                if not any(each.is_same(new) for each in sysroot.load().all):
                     remove_deployment(sysroot, new)
             raise
         with files.after(f"{new.name} boots next"):
@@ -114,6 +148,65 @@ def deploy(
     deployed = next(each for each in after.deployments if each.is_same(new))
     removed = tuple(each for each in before.deployments if each not in kept)
     return Deployed(deployed, merged, removed, after)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """Where a new deployment has from what it does not get from its image."""
+
+    merge_from: Deployment | None
+    kargs_from: Deployment | None
+    changes: KernelArguments
+
+
+def _is_of(deployment: Deployment | None, stateroot: str) -> bool:
+    return deployment is not None and deployment.stateroot == stateroot
+
+
+def _settings(sysroot: Sysroot, state: State) -> DeploymentSettings:
+    """Return what the current deployment is told about itself."""
+    if state.current is None:
+        return DeploymentSettings()
+    with files.directory(sysroot.ostree_fd, state.current.path) as tree:
+        return load_deployments(tree)
+
+
+def _keep_with_libostree(
+    sysroot: Sysroot, state: State, kept: Sequence[Deployment], least: Sequence[Deployment]
+) -> None:
+    """Pin what the settings keep, and nothing else: libostree finalises with a rule of its own."""
+    for each in state.deployments:
+        wanted = each in kept and each not in least
+        if each.origin is not None and not each.pinned and each.origin.kept != wanted:
+            write_origin(sysroot, each, each.origin.with_kept(wanted))
+
+
+def _stage(
+    sysroot: Sysroot,
+    new: Deployment,
+    merge_from: Deployment | None,
+    merged: EtcMerge,
+    stage: Stage,
+) -> Deployed:
+    durable.syncfs(sysroot.ostree_fd)
+    staged.write(
+        staged.Staged(
+            new.stateroot,
+            new.checksum,
+            new.serial,
+            new.bootcsum,
+            staged.merge_of(merge_from),
+            new.kargs,
+            new.entry.unknown,
+            locked=stage is Stage.LOCKED,
+        )
+    )
+    sysroot.bump()
+    after = sysroot.load()
+    with files.after(f"{new.name} is staged"):
+        cleanup(sysroot, after)
+    assert after.staged is not None
+    return Deployed(after.staged, merged, (), after)
 
 
 def _stateroot(state: State) -> str:
@@ -128,10 +221,16 @@ def _serial(sysroot: Sysroot, stateroot: str, commit: str) -> int:
 
 
 def _prepare(
-    sysroot: Sysroot, new: Deployment, merge_from: Deployment | None, options: kargs.Arguments
+    sysroot: Sysroot,
+    new: Deployment,
+    inherited: _Inherited,
+    *,
+    later: bool,
 ) -> tuple[Deployment, EtcMerge]:
-    """Make the new deployment's directory complete, with everything but a boot entry."""
+    """Make the new deployment's directory complete, with everything but a boot entry; or but for
+    what libostree is going to do later, when it finalises it."""
     merged = EtcMerge()
+    merge_from = inherited.merge_from
     parent, _, name = new.path.rpartition("/")
     with files.directory(sysroot.ostree_fd, parent) as fd:
         durable.remove_tree(name, fd)
@@ -139,10 +238,14 @@ def _prepare(
         with files.directory(fd, name) as tree:
             prepare_root.check(tree, f"image {new.checksum}")
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
+            options = inherited.changes.apply(_brought(sysroot, inherited.kargs_from, tree))
+            kargs.check(options)
             _make_etc(sysroot, new, tree)
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
-                merged = _merge_etc(sysroot, merge_from, tree)
+                merged = _merge_etc(sysroot, merge_from, tree, check if later else merge)
+            if SELINUX_KEY not in sysroot.repo.read_commit(new.checksum).metadata:
+                _label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")
@@ -151,11 +254,21 @@ def _prepare(
                 _unlink(sysroot.fd, "var", ".updated")
             if new.origin is not None:
                 durable.replace_file(f"{name}.origin", new.origin.text.encode(), fd)
-            files.set_immutable(tree, True)
+            files.set_immutable(tree, not later)
     entry = bls.Entry(merge_from.entry.unknown if merge_from else ())
     return replace(
         new, bootcsum=bootcsum, entry=entry.replace("options", kargs.join(options))
     ), merged
+
+
+def _brought(sysroot: Sysroot, merge_from: Deployment | None, tree: int) -> kargs.Arguments:
+    """Return a deployment's kernel arguments, changed as those that images bring did."""
+    brings = kargs_d.read(tree, "the new image")
+    if merge_from is None:
+        return kargs_d.change((), (), brings)
+    with files.directory(sysroot.ostree_fd, merge_from.path) as old:
+        before = kargs_d.read(old, f"deployment {merge_from.name}")
+    return kargs_d.change(merge_from.kargs, before, brings)
 
 
 def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
@@ -178,7 +291,21 @@ def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
         os.mkdir("etc", 0o755, dir_fd=tree)
 
 
-def _merge_etc(sysroot: Sysroot, merge_from: Deployment, tree: int) -> EtcMerge:
+def _label(sysroot: Sysroot, new: Deployment, tree: int) -> None:
+    with (
+        selinux.policy(tree) as labels,
+        files.directory(sysroot.ostree_fd, f"deploy/{new.stateroot}/var") as var,
+    ):
+        if labels is not None:
+            selinux.label(tree, var, labels)
+
+
+def _merge_etc(
+    sysroot: Sysroot,
+    merge_from: Deployment,
+    tree: int,
+    merge_or_check: Callable[[int, int, int], EtcMerge],
+) -> EtcMerge:
     with (
         files.directory(sysroot.ostree_fd, merge_from.path) as old,
         files.directory(tree, "etc") as new_etc,
@@ -189,7 +316,7 @@ def _merge_etc(sysroot: Sysroot, merge_from: Deployment, tree: int) -> EtcMerge:
             etc = opened.enter_context(files.directory(old, "etc"))
         except FileNotFoundError:
             return EtcMerge()
-        return merge(defaults, etc, new_etc)
+        return merge_or_check(defaults, etc, new_etc)
 
 
 def _unlink(top: int, path: str, name: str) -> None:
@@ -197,15 +324,26 @@ def _unlink(top: int, path: str, name: str) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def _write(sysroot: Sysroot, before: State, new: Deployment, kept: list[Deployment]) -> State:
-    """Write the boot order; where /boot is too small for old and new at once, in two steps.
+def _write(
+    sysroot: Sysroot,
+    before: State,
+    new: Deployment,
+    kept: list[Deployment],
+    least: list[Deployment],
+) -> tuple[State, list[Deployment]]:
+    """Write the boot order; return it, and what was kept.
 
-    The first step drops what is to go anyway, as libostree does, so that its kernel makes room.
+    Where /boot is too small for old and new at once that is done in two steps, as libostree does:
+    the first drops what is to go anyway, or else what only the settings keep, so that its kernels
+    make room.
     """
-    if kept and _makes_room(sysroot, new, kept):
-        before = boot_order.write(sysroot, before, kept)
-        remove_kernels(sysroot, before)
-    return boot_order.write(sysroot, before, [new, *kept])
+    for staying in (kept, least):
+        if staying and _makes_room(sysroot, new, staying):
+            before = boot_order.write(sysroot, before, staying)
+            remove_kernels(sysroot, before)
+            kept = staying
+            break
+    return boot_order.write(sysroot, before, [new, *kept]), kept
 
 
 def _makes_room(sysroot: Sysroot, new: Deployment, kept: list[Deployment]) -> bool:

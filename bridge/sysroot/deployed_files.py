@@ -46,7 +46,7 @@ def verify(sysroot: Sysroot, state: State, *, mend: bool = False) -> list[Deploy
     sysroot's lock.
     """
     found: list[DeployedFault] = []
-    for each in state.deployments:
+    for each in state.all:
         with (
             files.doing(f"verifying deployment {each.name}"),
             suppress(FileNotFoundError),

@@ -30,6 +30,8 @@ class Deployment:
     index: int = 0
     """Place in the boot order; 0 boots next."""
     booted: bool = False
+    staged: bool = False
+    """Whether it is only going to be in the boot order when the machine goes down."""
     problem: str = ""
     """Why a part of it could not be read; empty when all could."""
 
@@ -50,8 +52,13 @@ class Deployment:
 
     @property
     def pinned(self) -> bool:
-        """Whether it is kept whatever comes after it."""
-        return self.origin is not None and self.origin.pinned
+        """Whether somebody wants it kept whatever comes after it."""
+        return self.origin is not None and self.origin.pinned and not self.origin.kept
+
+    @property
+    def since(self) -> int | None:
+        """When it was made, in seconds since 1970; None where that is not known."""
+        return None if self.origin is None else self.origin.since
 
     @property
     def image_reference(self) -> str | None:

@@ -39,14 +39,7 @@ def merge(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
     deployment's `etc`, which holds a fresh copy of its defaults. Raises `BridgeError` that names
     the paths where file and directory stand against one another; nothing has been written then.
     """
-    changes = diff(old_default, old_etc)
-    paths = _to_apply(changes, old_default, old_etc)
-    conflicts = _conflicts(paths, changes.removed, old_etc, new_etc)
-    if conflicts:
-        more = f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
-        raise BridgeError(
-            f"merging /etc: {'; '.join(conflicts[:3])}{more}; move these aside and try again"
-        )
+    changes, paths = _checked(old_default, old_etc, new_etc)
     for path in changes.removed:
         _remove(new_etc, path)
     done: set[str] = set()
@@ -55,6 +48,28 @@ def merge(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
         if not any(parent in done for parent in _parents(path)) and _apply(old_etc, new_etc, path):
             done.add(path)
     return EtcMerge(len(changes.modified), len(changes.removed), len(changes.added))
+
+
+def check(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
+    """Return what `merge` would do by now, and raise what it would; nothing is written.
+
+    For a merge that comes later: there is no good time to tell while a machine goes down.
+    """
+    changes, _paths = _checked(old_default, old_etc, new_etc)
+    return EtcMerge(len(changes.modified), len(changes.removed), len(changes.added))
+
+
+def _checked(old_default: int, old_etc: int, new_etc: int) -> tuple[Changes, list[str]]:
+    """Return the changes and the paths to bring over; `BridgeError` where some cannot be."""
+    changes = diff(old_default, old_etc)
+    paths = _to_apply(changes, old_default, old_etc)
+    conflicts = _conflicts(paths, changes.removed, old_etc, new_etc)
+    if conflicts:
+        more = f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
+        raise BridgeError(
+            f"merging /etc: {'; '.join(conflicts[:3])}{more}; move these aside and try again"
+        )
+    return changes, paths
 
 
 def _parents(path: str) -> list[str]:

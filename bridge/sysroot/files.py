@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 from bridge.errors import BridgeError, NoSpace, is_full
 
@@ -76,6 +77,11 @@ def directory(parent: int, path: str, *, create: int | None = None) -> Iterator[
         os.close(current)
 
 
+def open_directory(path: Path) -> int:
+    """Open a directory of this machine's by its path; the descriptor is the caller's to close."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def make_directories(parent: int, path: str, mode: int = 0o755) -> None:
     """Make the directory `path` below `parent`, and those above it, where they are missing."""
     with directory(parent, path, create=mode):
@@ -88,6 +94,15 @@ def lstat(parent: int, path: str) -> os.stat_result | None:
         return os.stat(path, dir_fd=parent, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def names(parent: int, path: str) -> list[str]:
+    """Return the names in the directory `path` below `parent`, sorted; none where there is none."""
+    try:
+        with directory(parent, path) as fd:
+            return sorted(os.listdir(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def read_link(parent: int, path: str) -> str | None:

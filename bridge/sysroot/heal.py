@@ -50,7 +50,7 @@ def heal(
 def origins(state: State) -> list[tuple[str, ImageReference]]:
     """Return the deployed commits with the images that they follow, in boot order."""
     found = []
-    for each in state.deployments:
+    for each in state.all:
         reference = _reference(each)
         if reference is not None:
             found.append((each.checksum, reference))
@@ -60,7 +60,7 @@ def origins(state: State) -> list[tuple[str, ImageReference]]:
 def problems(sysroot: Sysroot, state: State) -> list[str]:
     """Return what is wrong with each deployment, beyond what `status` shows; one line each."""
     found = list(state.problems)
-    for each in state.deployments:
+    for each in state.all:
         found += [f"deployment {each.name}: {problem}" for problem in _problems(sysroot, each)]
     return found
 

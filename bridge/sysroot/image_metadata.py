@@ -7,13 +7,14 @@ alone is asked, never a registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.oci import strict_json
+from bridge.oci.model import Manifest, parse_document
 from bridge.ostree.repository import Repository
-from bridge.sysroot import timestamp
+from bridge.sysroot import cached_update, timestamp
 
 _VERSION_LABELS = ("org.opencontainers.image.version", "version")
 _CREATED = "org.opencontainers.image.created"
@@ -29,6 +30,8 @@ class ImageMetadata:
     version: str | None = None
     timestamp: str | None = None
     """When it was built: RFC 3339 in UTC."""
+    size: int | None = None
+    """Bytes of its layers, as they lie in a registry."""
     cached_update: ImageMetadata | None = None
     """A newer image that `upgrade --check` has seen."""
 
@@ -42,11 +45,20 @@ def from_repository(repo: Repository) -> Lookup:
 
     def lookup(checksum: str) -> ImageMetadata | None:
         try:
-            return parse(repo.read_commit(checksum).metadata)
+            found = parse(repo.read_commit(checksum).metadata)
         except BridgeError:
             return None
+        return found and replace(found, cached_update=_cached(repo, checksum))
 
     return lookup
+
+
+def _cached(repo: Repository, checksum: str) -> ImageMetadata | None:
+    try:
+        metadata = cached_update.detached(repo, checksum)
+    except (BridgeError, OSError):
+        return None
+    return parse(metadata, cached_update.DIGEST, cached_update.CONFIG)
 
 
 def parse(
@@ -79,7 +91,16 @@ def parse(
         architecture=architecture if isinstance(architecture, str) else "unknown",
         version=version if isinstance(version, str) else None,
         timestamp=timestamp.normalise(created) if isinstance(created, str) else None,
+        size=_size(metadata.get("ostree.manifest")),
     )
+
+
+def _size(manifest: Any) -> int | None:
+    try:
+        found = parse_document(str(_plain(manifest)).encode())
+    except BridgeError:
+        return None
+    return found.image_bytes if isinstance(found, Manifest) else None
 
 
 def _plain(value: Any) -> Any:

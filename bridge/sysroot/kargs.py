@@ -1,16 +1,15 @@
 """Lists of kernel arguments, with libostree's rules (ostree-kernel-args).
 
 A list is a tuple of `key` or `key=value` texts. Double quotes keep spaces inside one argument and
-stay part of it, as the kernel has it. Arguments that an image brings in
-`/usr/lib/bootc/kargs.d/*.toml` are for the caller to put in: they go through `append` and
-`delete` like those of a user.
+stay part of it, as the kernel has it. Those that images bring are `bridge.sysroot.kargs_d`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bridge.errors import UsageError
+from bridge import limits
+from bridge.errors import BridgeError, UsageError
 
 Arguments = tuple[str, ...]
 
@@ -92,3 +91,16 @@ def delete(arguments: Arguments, text: str) -> Arguments:
             found = arguments.index(same_key[0])
         arguments = (*arguments[:found], *arguments[found + 1 :])
     return arguments
+
+
+def check(arguments: Arguments) -> None:
+    """Raise `BridgeError` for what cannot be in a boot entry, or what a kernel would cut off."""
+    text = join(arguments)
+    if not text.isprintable():
+        raise BridgeError(f"kernel arguments cannot have control characters in them: {text!r:.300}")
+    size = len(text.encode())
+    if size > limits.KARGS_MAX:
+        raise BridgeError(
+            f"the kernel arguments take {size} bytes, and a kernel may cut off what is beyond "
+            f"{limits.KARGS_MAX}; remove some with `bootc-py kargs --delete`"
+        )

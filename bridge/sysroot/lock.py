@@ -20,13 +20,14 @@ NAME = "lock"
 
 
 @contextlib.contextmanager
-def exclusive(ostree_fd: int, what: str) -> Iterator[None]:
+def exclusive(ostree_fd: int, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of the sysroot whose `ostree` directory is `ostree_fd`.
 
-    `what` names the sysroot in messages. Raises `Busy` at once when another process holds it.
+    `what` names the sysroot in messages. Raises `Busy` at once when another process holds it,
+    unless told to `wait` for it.
     """
     with files.doing(f"locking {what}"):
-        fd = _acquire(ostree_fd, what)
+        fd = _acquire(ostree_fd, what, wait)
     try:
         yield
     finally:
@@ -36,14 +37,14 @@ def exclusive(ostree_fd: int, what: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _acquire(ostree_fd: int, what: str) -> int:
+def _acquire(ostree_fd: int, what: str, wait: bool) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
     while True:
         fd = os.open(NAME, flags, 0o600, dir_fd=ostree_fd)
         try:
             # struct flock: l_type, l_whence, l_start, l_len, l_pid
             request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
             if os.fstat(fd).st_nlink > 0:
                 return fd
         except OSError as error:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from bridge.ostree.keyfile import KeyFile
 
 _REFERENCE = ("origin", "container-image-reference")
-_TRANSIENT = "libostree-transient"
-_PINNED = (_TRANSIENT, "pinned")
+TRANSIENT = "libostree-transient"
+_PINNED = (TRANSIENT, "pinned")
+_KEPT = (TRANSIENT, "bootc-py-kept")
+_NAME = (TRANSIENT, "bootc-py-name")
+_SINCE = (TRANSIENT, "bootc-py-since")
 _FOREIGN_GROUPS = frozenset({"rpmostree", "packages", "overrides", "modules"})
 
 
@@ -36,14 +39,43 @@ class Origin(KeyFile):
         return self.get_boolean(*_PINNED)
 
     @property
+    def kept(self) -> bool:
+        """Whether it is pinned by us alone: libostree would drop what the settings keep."""
+        return self.pinned and self.get_boolean(*_KEPT)
+
+    @property
+    def name(self) -> str | None:
+        """The name that somebody gave the deployment."""
+        return self.get(*_NAME)
+
+    @property
+    def since(self) -> int | None:
+        """When the deployment was made, in seconds since 1970."""
+        text = self.get(*_SINCE) or ""
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+
+    @property
     def incompatible(self) -> bool:
         """Whether rpm-ostree has changed the deployment in ways that an image cannot have."""
         return not self.groups.isdisjoint(_FOREIGN_GROUPS)
 
     def with_pinned(self, pinned: bool) -> Origin:
         """Return the origin with the deployment pinned or not."""
-        return self.with_value(*_PINNED, "true" if pinned else None)
+        origin = self.with_value(*_PINNED, "true" if pinned else None)
+        return origin.with_value(*_KEPT, None)
+
+    def with_kept(self, kept: bool) -> Origin:
+        """Return the origin with the deployment kept for the settings' sake, or no longer."""
+        return self.with_pinned(kept).with_value(*_KEPT, "true" if kept else None)
+
+    def with_name(self, name: str | None) -> Origin:
+        """Return the origin with a name for the deployment."""
+        return self.with_value(*_NAME, name)
+
+    def with_since(self, seconds: int) -> Origin:
+        """Return the origin with the time at which the deployment was made."""
+        return self.with_value(*_SINCE, str(seconds))
 
     def without_transient(self) -> Origin:
         """Return the origin without what holds for one deployment only, for its successor."""
-        return self.without_group(_TRANSIENT)
+        return self.without_group(TRANSIENT)

@@ -60,7 +60,7 @@ def drop(sysroot: Sysroot) -> None:
 
     Raises `Busy` while another process adds or removes images. Until all is done the note stays.
     """
-    kept = {each.image_reference for each in sysroot.load().deployments}
+    kept = {each.image_reference for each in sysroot.load().all}
     with files.doing("dropping what was replaced"):
         for text in noted(sysroot.repo) or ():
             if text in kept:

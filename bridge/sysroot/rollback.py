@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bridge.errors import NotFound
-from bridge.sysroot import boot_order, files
+from bridge.sysroot import boot_order, files, staged
 from bridge.sysroot.cleanup import cleanup
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.sysroot import State, Sysroot
@@ -38,8 +38,12 @@ def rollback(sysroot: Sysroot, to: Deployment | None = None) -> RolledBack:
     """Swap the current and the rollback deployment in the boot order; a second time undoes it.
 
     With `to`, put that deployment first. On a sysroot that is not booted the first entry counts as
-    the current one. `/etc` and kernel arguments are those that each deployment has. Takes the
-    sysroot's lock; raises `NotFound` when there is nothing to roll back to.
+    the current one. `/etc` and kernel arguments are those that each deployment has.
+
+    A staged deployment would boot next all the same: it is held back, until the rollback is undone
+    or an update wants it.
+
+    Takes the sysroot's lock; raises `NotFound` when there is nothing to roll back to.
     """
     with sysroot.locked(), files.doing(f"rolling back {sysroot.path}"):
         state = sysroot.load_to_change()
@@ -57,6 +61,8 @@ def rollback(sysroot: Sysroot, to: Deployment | None = None) -> RolledBack:
         if target is current:
             first = [current]
         rest = [each for each in state.deployments if each not in first]
+        if state.staged is not None:
+            staged.let_go() if reverted and to is None else staged.hold_back()
         after = boot_order.write(sysroot, state, [*first, *rest])
         with files.after(f"{after.deployments[0].name} boots next"):
             cleanup(sysroot, after)

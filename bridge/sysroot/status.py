@@ -19,22 +19,29 @@ from bridge.sysroot.rollback import rollback_deployment
 from bridge.sysroot.sysroot import State
 
 Document = dict[str, Any]
+_USR_OVERLAY = {"accessMode": "readWrite", "persistence": "transient"}
 
 
-def host(state: State, lookup: Lookup, *, read_only: bool = False) -> Document:
+def host(
+    state: State, lookup: Lookup, *, read_only: bool = False, usr_overlay: bool = False
+) -> Document:
     """Return the document of a sysroot in `state`; `lookup` tells a commit's image.
 
-    `read_only` is whether the system lies on a medium that cannot be written.
+    `read_only` is whether the system lies on a medium that cannot be written, `usr_overlay` whether
+    `/usr` was made writable for this boot.
     """
     booted = state.booted
     rollback = rollback_deployment(state) if booted is not None else None
     others = [each for each in state.deployments if each is not booted and each is not rollback]
+    staged = state.staged
     queued = booted is not None and rollback is not None and rollback.index < booted.index
-    shown = {id(each): boot_entry(each, lookup) for each in state.deployments}
+    shown = {id(each): boot_entry(each, lookup) for each in state.all}
+    if staged is not None:
+        shown[id(staged)]["downloadOnly"] = state.staged_locked
     first = shown[id(state.current)] if state.current is not None else None
     image = first["image"]["image"] if first is not None and first["image"] else None
     status: Document = {
-        "staged": None,
+        "staged": None if staged is None else shown[id(staged)],
         "booted": None if booted is None else shown[id(booted)],
         "rollback": None if rollback is None else shown[id(rollback)],
     }
@@ -44,7 +51,7 @@ def host(state: State, lookup: Lookup, *, read_only: bool = False) -> Document:
     status |= {
         "rollbackQueued": queued,
         "type": "bootcHost" if is_bootc else None,
-        "usrOverlay": None,
+        "usrOverlay": _USR_OVERLAY if usr_overlay else None,
         "readOnly": read_only,
     }
     # bootc fills in the boot order only beside an image: without one the spec is its default.

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from bridge.sysroot import timestamp
+from bridge.sysroot import kargs, timestamp
+from bridge.sysroot.deployment import Deployment
+from bridge.sysroot.image_metadata import Lookup
 
 Document = dict[str, Any]
 
 
-def to_text(document: Document, *, verbose: bool = False) -> str:
-    """Return the text of a `BootcHost` document.
+@dataclass(frozen=True, slots=True)
+class More:
+    """What the document has no place for, of one deployment."""
 
-    On a sysroot that is not booted the first deployment is named `Default`, the second
-    `Rollback`.
+    index: int | None = None
+    """Its place in the boot order; None while it is staged."""
+    size: int | None = None
+    """Bytes of the image's layers, compressed."""
+    name: str | None = None
+    kargs: str = ""
+
+
+def describe(deployment: Deployment, lookup: Lookup) -> More:
+    """Return what the document has no place for."""
+    image = lookup(deployment.checksum)
+    return More(
+        None if deployment.staged else deployment.index,
+        None if image is None else image.size,
+        None if deployment.origin is None else deployment.origin.name,
+        kargs.join(deployment.kargs),
+    )
+
+
+def to_text(
+    document: Document,
+    more: Mapping[str, More] | None = None,
+    *,
+    now: datetime | None = None,
+    verbose: bool = False,
+) -> str:
+    """Return the text of a `BootcHost` document, with `more` by `CHECKSUM.SERIAL`.
+
+    Ages count from `now`; without it there are none. On a sysroot that is not booted the first
+    deployment is named `Default`, the second `Rollback`.
     """
+    show = _Show(more or {}, now, verbose)
     status = document["status"]
     slots = [
         ("  Staged", status["staged"]),
@@ -29,12 +64,37 @@ def to_text(document: Document, *, verbose: bool = False) -> str:
         slots = [*zip(names, others, strict=False)]
         others = others[len(names) :]
     slots += [("   Other", entry) for entry in others]
-    blocks = [_block(name, entry, verbose) for name, entry in slots if entry is not None]
-    return "\n".join(blocks)
+    blocks = [_block(name, entry, show) for name, entry in slots if entry is not None]
+    text = "\n".join(blocks)
+    if status["rollbackQueued"]:
+        text += "\nThe rollback boots next.\n"
+    if status["usrOverlay"] is not None:
+        text += "\n/usr is writable until the next boot.\n"
+    return text
 
 
-def _block(name: str, entry: Document, verbose: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class _Show:
+    more: Mapping[str, More]
+    now: datetime | None
+    verbose: bool
+
+    def of(self, entry: Document) -> More:
+        ostree = entry["ostree"]
+        return self.more.get(f"{ostree['checksum']}.{ostree['deploySerial']}", More())
+
+    def built(self, image: Document) -> str:
+        """Return when an image was built, and how long ago that is; empty if it does not say."""
+        stamp = image["timestamp"]
+        if not stamp:
+            return ""
+        ago = None if self.now is None else timestamp.age(stamp, self.now)
+        return timestamp.without_fraction(stamp) + (f", {ago}" if ago else "")
+
+
+def _block(name: str, entry: Document, show: _Show) -> str:
     image = entry["image"]
+    more = show.of(entry)
     if image is None:
         heading = f"{name} ostree"
         width = len(heading)
@@ -42,13 +102,17 @@ def _block(name: str, entry: Document, verbose: bool) -> str:
     else:
         heading = f"{name} image"
         width = len(heading)
-        lines = [f"{heading}: {_reference(image['image'])}", *_image_rows(image, width)]
+        lines = [f"{heading}: {_reference(image['image'])}", *_image_rows(image, width, show)]
+    if more.size is not None:
+        lines.append(_row("Size", f"{more.size / 1e6:.1f} MB", width))
     if entry["pinned"]:
-        lines.append(_row("Pinned", "yes", width))
+        lines.append(_row("Pinned", f"yes, as {more.name}" if more.name else "yes", width))
+    if entry["downloadOnly"]:
+        lines.append(_row("Download-only", "yes: it does not boot next", width))
     if image is not None and entry["cachedUpdate"] is not None:
-        lines += _update_rows(entry["cachedUpdate"], image, width)
-    if verbose:
-        lines += _verbose_rows(entry, width)
+        lines += _update_rows(entry["cachedUpdate"], image, width, show)
+    if show.verbose:
+        lines += _verbose_rows(entry, more, name.strip() == "Staged", width)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -64,9 +128,9 @@ def _reference(reference: Document) -> str:
     return name if transport == "registry" else f"{transport}:{name}"
 
 
-def _image_rows(image: Document, width: int) -> list[str]:
+def _image_rows(image: Document, width: int, show: _Show) -> list[str]:
     rows = [_row("Digest", f"{image['imageDigest']} ({image['architecture']})", width)]
-    built = image["timestamp"] and timestamp.without_fraction(image["timestamp"])
+    built = show.built(image)
     if image["version"] is not None:
         rows.append(_row("Version", image["version"] + (f" ({built})" if built else ""), width))
     elif built:
@@ -74,10 +138,10 @@ def _image_rows(image: Document, width: int) -> list[str]:
     return rows
 
 
-def _update_rows(cached: Document, image: Document, width: int) -> list[str]:
+def _update_rows(cached: Document, image: Document, width: int, show: _Show) -> list[str]:
     if cached["imageDigest"] == image["imageDigest"]:
         return []
-    built = cached["timestamp"] and timestamp.without_fraction(cached["timestamp"])
+    built = show.built(cached)
     if cached["version"] is not None:
         version = cached["version"] + (f" ({built})" if built else "")
         rows = [_row("UpdateVersion", version, width)]
@@ -86,12 +150,13 @@ def _update_rows(cached: Document, image: Document, width: int) -> list[str]:
     return [*rows, _row("UpdateDigest", cached["imageDigest"], width)]
 
 
-def _verbose_rows(entry: Document, width: int) -> list[str]:
+def _verbose_rows(entry: Document, more: More, staged: bool, width: int) -> list[str]:
     ostree, image = entry["ostree"], entry["image"]
-    rows = [
+    rows = [] if more.index is None else [_row("Index", str(more.index), width)]
+    rows += [
         _row("StateRoot", ostree["stateroot"], width),
         _row("Deploy serial", str(ostree["deploySerial"]), width),
-        _row("Staged", "no", width),
+        _row("Staged", "yes" if staged else "no", width),
     ]
     if image is not None:
         rows.append(_row("Commit", ostree["checksum"], width))
@@ -101,4 +166,6 @@ def _verbose_rows(entry: Document, width: int) -> list[str]:
         elif signature == "containerPolicy":
             rows.append(_row("Signature", "container-policy", width))
     rows.append(_row("Soft-reboot", "yes" if entry["softRebootCapable"] else "no", width))
+    if more.kargs:
+        rows.append(_row("Kernel args", more.kargs, width))
     return rows

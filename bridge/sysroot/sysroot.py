@@ -13,13 +13,12 @@ from bridge import limits
 from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.ostree import variant
 from bridge.ostree.repository import Repository
-from bridge.sysroot import bls, files, kargs, lock
+from bridge.sysroot import bls, files, kargs, loaders, lock, staged
 from bridge.sysroot.deployment import BootLink, Deployment, parse_name
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.writable import make_writable
 
 _BOOTED = Path("/run/ostree-booted")
-_STAGED = Path("/run/ostree/staged-deployment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,23 @@ class State:
     """In boot order: the first boots next."""
     problems: tuple[str, ...] = ()
     """Boot entries that could not be read, one line each."""
+    staged: Deployment | None = None
+    """What is going to be first in the boot order when the machine goes down..."""
+    staged_locked: bool = False
+    """...or is not, until it is unlocked: it was only to be downloaded."""
+
+    @property
+    def all(self) -> tuple[Deployment, ...]:
+        """All deployments that are on the disk and in use, in the order in which libostree counts
+        them: the staged one first."""
+        return self.deployments if self.staged is None else (self.staged, *self.deployments)
+
+    @property
+    def next(self) -> Deployment | None:
+        """What boots next, as things stand."""
+        if self.staged is not None and not self.staged_locked:
+            return self.staged
+        return next(iter(self.deployments), None)
 
     @property
     def booted(self) -> Deployment | None:
@@ -113,11 +129,19 @@ class Sysroot:
         """Whether boot entries name paths with `/boot` before them (`sysroot.bootprefix`)."""
         return self.repo.config.values.get(("sysroot", "bootprefix"), "false") in ("true", "1")
 
+    @property
+    def loader(self) -> loaders.Loader:
+        """What has to be done for the boot loader when the boot order changes."""
+        return loaders.named(self.repo.config.values.get(loaders.KEY, "none"))
+
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the sysroot's lock; may be nested. Raises `Busy` when another process holds it."""
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
+        """Hold the sysroot's lock; may be nested.
+
+        When another process holds it, raises `Busy`, or does `wait` until it is free.
+        """
         if self._lock_depth == 0:
-            with lock.exclusive(self.ostree_fd, f"the sysroot {self.path}"):
+            with lock.exclusive(self.ostree_fd, f"the sysroot {self.path}", wait=wait):
                 self._lock_depth = 1
                 try:
                     yield
@@ -143,15 +167,9 @@ class Sysroot:
     def load_to_change(self) -> State:
         """Read the boot order as `load`, to write another one; the lock is held.
 
-        Raises `BridgeError` where that would lose a deployment in use: one that another tool has
-        staged for the next boot is in no boot entry yet, and neither is the running one when
-        /boot is not the file system that it was booted from.
+        Raises `BridgeError` where that would lose a deployment in use: the running one is in no
+        boot entry when /boot is not the file system that it was booted from.
         """
-        if self.is_booted and _STAGED.exists():
-            raise BridgeError(
-                "another tool has staged a deployment for the next boot; "
-                "reboot, or drop it with `ostree admin undeploy 0`, and try again"
-            )
         state = self.load()
         if self.is_booted and state.booted is None:
             raise BridgeError(
@@ -206,9 +224,30 @@ class Sysroot:
                 problems.append(f"boot entry {name}: {error}")
             else:
                 deployments.append(replace(deployment, index=len(deployments)))
+        first, locked = None, False
+        if self.is_booted:
+            try:
+                first, locked = self._staged()
+            except (BridgeError, OSError) as error:
+                problems.append(f"the staged deployment: {error}")
         return State(
-            bootversion, self.subbootversion(bootversion), tuple(deployments), tuple(problems)
+            bootversion,
+            self.subbootversion(bootversion),
+            tuple(deployments),
+            tuple(problems),
+            first,
+            locked,
         )
+
+    def _staged(self) -> tuple[Deployment | None, bool]:
+        found = staged.read()
+        if found is None:
+            return None, False
+        deployment = found.deployment
+        with files.directory(self.ostree_fd, deployment.path):
+            pass
+        origin, problem = self.read_origin(deployment)
+        return replace(deployment, origin=origin, problem=problem, staged=True), found.locked
 
     def _bootversion(self) -> int:
         try:
@@ -244,10 +283,31 @@ class Sysroot:
         with files.directory(self.ostree_fd, deployment.path) as fd:
             status = os.fstat(fd)
             booted = self.is_booted and (status.st_dev, status.st_ino) == _booted_directory()
-        origin, problem = self._origin(deployment)
+        origin, problem = self.read_origin(deployment)
         return replace(deployment, origin=origin, booted=booted, problem=problem)
 
-    def _origin(self, deployment: Deployment) -> tuple[Origin | None, str]:
+    def running(self) -> Deployment | None:
+        """Return the running deployment, known by its directory alone; `None` as `State.booted`.
+
+        For early in a boot: /boot, and so its boot entry, need not be there yet.
+        """
+        if not self.is_booted:
+            return None
+        booted = _booted_directory()
+        with files.doing(f"looking for the running deployment of {self.path}"):
+            for stateroot in files.names(self.ostree_fd, "deploy"):
+                parent = f"deploy/{stateroot}/deploy"
+                for name in files.names(self.ostree_fd, parent):
+                    parsed = parse_name(name)
+                    status = files.lstat(self.ostree_fd, f"{parent}/{name}")
+                    if parsed and status and (status.st_dev, status.st_ino) == booted:
+                        deployment = Deployment(stateroot, *parsed, bootcsum="", booted=True)
+                        origin, problem = self.read_origin(deployment)
+                        return replace(deployment, origin=origin, problem=problem)
+        return None
+
+    def read_origin(self, deployment: Deployment) -> tuple[Origin | None, str]:
+        """Return the deployment's origin; or `None`, and why it cannot be read."""
         parent, _, name = deployment.path.rpartition("/")
         try:
             with files.directory(self.ostree_fd, parent) as fd:

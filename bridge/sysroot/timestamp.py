@@ -5,6 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+_UNITS = (
+    ("year", 365 * 86400),
+    ("month", 30 * 86400),
+    ("day", 86400),
+    ("hour", 3600),
+    ("minute", 60),
+)
 _FORM = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):([0-5]\d|60)(?:\.(\d+))?"
     r"(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))",
@@ -30,6 +37,21 @@ def normalise(text: str) -> str | None:
     if fraction:
         fraction = "." + fraction.ljust(-(-len(fraction) // 3) * 3, "0")
     return f"{moment:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + f"{fraction}Z"
+
+
+def age(text: str, now: datetime) -> str | None:
+    """Return how long ago a normalised timestamp is, in its largest unit; None if it lies ahead."""
+    try:
+        seconds = (now - datetime.fromisoformat(without_fraction(text))).total_seconds()
+    except ValueError:
+        return None
+    if seconds < 0:
+        return None
+    for unit, length in _UNITS:
+        count = int(seconds // length)
+        if count:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
 
 
 def without_fraction(text: str) -> str:

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.errors import BridgeError, Busy, DamagedRepository, NotFound
+from bridge import limits
+from bridge.errors import BridgeError, Busy, DamagedRepository, NoSpace, NotFound, UsageError
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
+from bridge.ostree import refs
+from bridge.ostree.repository import Repository
 from bridge.pull import images
 from bridge.pull.plan import Depth, Mode, plan
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.pull import preview, pull
+from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferPlan, TransferReport
-from bridge.pull.resolve import resolve
+from bridge.pull.resolve import Resolved, resolve
 from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
-from bridge.sysroot import bls, boot_space, deploy, files, replaced
+from bridge.sysroot import (
+    bls,
+    boot_space,
+    cached_update,
+    deploy,
+    files,
+    replaced,
+    staged,
+    staging,
+)
 from bridge.sysroot.cleanup import cleanup
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.initialise import initialise
+from bridge.sysroot.make_space import make_space
 from bridge.sysroot.origin import Origin
-from bridge.sysroot.sysroot import Sysroot
+from bridge.sysroot.settings import DeploymentSettings
+from bridge.sysroot.sysroot import State, Sysroot
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +83,30 @@ def switch(
     progress: Progress | None = None,
     retain: bool = False,
     depth: Depth = Depth.CHUNKS,
+    keep: int | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
     """Make the sysroot at `path` boot the image `reference` from the next boot on.
 
     An empty directory is made a sysroot first. Where that image is what boots next already,
     nothing is deployed. Images that no deployment needs any more are dropped, unless `retain`.
     The sysroot's lock is held from beginning to end: what was pulled is what is deployed.
+    On the running system the deployment is staged, where something is there to finalise it.
+    Of deployments `keep` stay, or as many as the host's settings say.
     """
     progress = progress or Progress()
     with initialise(path) as sysroot, sysroot.locked():
-        return _update(sysroot, reference, network, progress, depth, retain=retain)
+        _refuse_layered(sysroot)
+        return _update(
+            sysroot,
+            reference,
+            network,
+            progress,
+            depth,
+            retain=retain,
+            settings=_keeping(keep),
+            selinux=selinux,
+        )
 
 
 def upgrade(
@@ -85,11 +115,62 @@ def upgrade(
     network: NetworkOptions,
     progress: Progress | None = None,
     depth: Depth = Depth.CHUNKS,
+    download_only: bool = False,
+    keep: int | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
-    """Bring the newest state of the tracked image to the next boot of the sysroot at `path`."""
+    """Bring the newest state of the tracked image to the next boot of the sysroot at `path`.
+
+    With `download_only` it is brought here, and staged where that is done, but not for the next
+    boot: `use_downloaded` does the rest.
+    """
     progress = progress or Progress()
     with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
-        return _update(sysroot, tracked(sysroot), network, progress, depth, retain=False)
+        _refuse_layered(sysroot)
+        return _update(
+            sysroot,
+            tracked(sysroot),
+            network,
+            progress,
+            depth,
+            download_only=download_only,
+            settings=_keeping(keep),
+            selinux=selinux,
+        )
+
+
+def use_downloaded(path: str | Path, *, progress: Progress | None = None) -> Deployment:
+    """Have the sysroot at `path` boot next what was downloaded only; no network is asked.
+
+    That is the staged deployment, or else the newest state of the tracked image in the store.
+    Raises `NotFound` where nothing newer than what boots next is there.
+    """
+    progress = progress or Progress()
+    with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
+        _refuse_layered(sysroot)
+        state = sysroot.load_to_change()
+        if state.staged is not None and state.staged_locked:
+            staged.unlock()
+            sysroot.bump()
+            return state.staged
+        reference = tracked(sysroot)
+        commit = refs.current(sysroot.repo, image_ref(reference))
+        origin = Origin.for_image(origin_form(reference))
+        if commit is None or (state.next is not None and _is(state.next, commit, origin)):
+            raise NotFound("nothing was downloaded that does not boot next already")
+        progress.stage(Stage.DEPLOYING)
+        return _deploy(
+            sysroot, commit, origin, progress, retain=False, stage=staging.how(sysroot)
+        ).deployment
+
+
+def boots_another(path: str | Path) -> bool:
+    """Return whether another deployment than the running one is what boots next."""
+    with Sysroot.open(path) as sysroot:
+        if not sysroot.is_booted:
+            raise UsageError(f"{path} is not the running system, so there is nothing to restart")
+        state = sysroot.load()
+        return state.next is not None and not state.next.is_same(state.booted)
 
 
 def preview_switch(
@@ -132,7 +213,7 @@ def preview_upgrade(
 def check(path: str | Path, *, network: NetworkOptions) -> Check:
     """Ask whether there is something newer; only the manifest and the configuration are read."""
     with ExitStack() as stack:
-        sysroot = stack.enter_context(Sysroot.open(path))
+        sysroot = stack.enter_context(Sysroot.open(path, writable=os.geteuid() == 0))
         reference = tracked(sysroot)
         source = open_source(reference, network, sysroot.repo, stack)
         found = resolve(source, Platform.host(), sysroot.repo)
@@ -143,6 +224,8 @@ def check(path: str | Path, *, network: NetworkOptions) -> Check:
         except BridgeError:
             stored = None
         digest = None if stored is None else stored.manifest_digest
+        with suppress(BridgeError, OSError):  # for `status`; who may only read can check as well
+            _keep_seen(sysroot.repo, current.checksum, found, digest)
         return Check(
             reference=str(reference),
             changed=digest != found.manifest.digest,
@@ -158,6 +241,36 @@ def check(path: str | Path, *, network: NetworkOptions) -> Check:
         )
 
 
+def _keep_seen(repo: Repository, commit: str, found: Resolved, current: str | None) -> None:
+    if found.manifest.digest == current:
+        cached_update.forget(repo, commit)
+    else:
+        manifest = found.manifest
+        cached_update.write(repo, commit, manifest.digest, manifest.raw, found.config.raw)
+
+
+def _refuse_layered(sysroot: Sysroot) -> None:
+    """Raise `BridgeError` where rpm-ostree has changed what runs: an update would lose that."""
+    current = sysroot.load().current
+    if current is not None and current.origin is not None and current.origin.incompatible:
+        raise BridgeError(
+            f"deployment {current.name} was changed by rpm-ostree (packages or overrides), which "
+            "an image cannot have; undo that with `rpm-ostree reset` and reboot, or update with "
+            "rpm-ostree"
+        )
+
+
+def _keeping(keep: int | None) -> DeploymentSettings | None:
+    if keep is None:
+        return None
+    if keep < limits.DEPLOYMENTS_KEPT:
+        raise UsageError(
+            f"{keep} deployments are too few: what runs and what boots next are "
+            f"{limits.DEPLOYMENTS_KEPT}"
+        )
+    return DeploymentSettings(keep=keep)
+
+
 def _update(
     sysroot: Sysroot,
     reference: ImageReference,
@@ -165,36 +278,68 @@ def _update(
     progress: Progress,
     depth: Depth,
     *,
-    retain: bool,
+    retain: bool = False,
+    download_only: bool = False,
+    settings: DeploymentSettings | None = None,
+    selinux: bool = True,
 ) -> TransferReport:
-    report = pull(
-        sysroot.repo,
-        reference,
-        network=network,
-        bootable=True,
-        depth=depth,
-        before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
-        progress=progress,
-    )
+    def pulled() -> TransferReport:
+        return pull(
+            sysroot.repo,
+            reference,
+            network=network,
+            bootable=True,
+            selinux=selinux,
+            depth=depth,
+            before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
+            progress=progress,
+        )
+
+    try:
+        report = pulled()
+    except NoSpace:
+        # Told before a layer moved, nearly always. With what nobody needs gone there may be room.
+        if not retain and make_space(sysroot, progress) > 0:
+            report = pulled()
+        else:
+            raise
     started = time.monotonic()
     origin = Origin.for_image(origin_form(reference))
-    first = next(iter(sysroot.load().deployments), None)
-    if first is not None and _is(first, report.commit, origin):
+    state = sysroot.load()
+    wanted = [each for each in state.all if _is(each, report.commit, origin)]
+    if state.next is not None and state.next in wanted:
         _finish(sysroot, progress, retain=retain)
         report.changed = False
-        count = len(sysroot.load().deployments)
-        report.deployment = Deployed(first.checksum, first.serial, bls.file_name(count))
+        report.deployment = _deployed(state.next, sysroot.load())
+    elif download_only and (wanted or (stage := staging.how(sysroot, locked=True)) is None):
+        # It is in the store, or staged already and locked; nothing boots differently for that.
+        report.changed = report.store.new_objects > 0
+        report.deployment = _deployed(wanted[0], state) if wanted else None
+    elif state.staged is not None and state.staged in wanted:
+        staged.unlock()
+        sysroot.bump()
+        report.changed = True
+        report.deployment = _deployed(state.staged, sysroot.load())
     else:
         progress.stage(Stage.DEPLOYING)
-        with sysroot.locked():
-            done = _deploy(sysroot, report.commit, origin, progress, retain=retain)
-        report.changed = True
-        report.deployment = Deployed(
-            done.deployment.checksum, done.deployment.serial, done.boot_entry
+        if not download_only:
+            stage = staging.how(sysroot)
+        done = _deploy(
+            sysroot, report.commit, origin, progress, retain=retain, stage=stage, settings=settings
         )
+        report.changed = True
+        report.deployment = _deployed(done.deployment, done.state)
     report.seconds.deploy = time.monotonic() - started
     report.seconds.total += report.seconds.deploy
     return report
+
+
+def _deployed(deployment: Deployment, state: State) -> Deployed:
+    entry = None
+    if not deployment.staged:
+        entry = bls.file_name(len(state.deployments) - deployment.index)
+    locked = deployment.staged and state.staged_locked
+    return Deployed(deployment.checksum, deployment.serial, entry, deployment.staged, locked)
 
 
 def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
@@ -202,10 +347,19 @@ def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
 
 
 def _deploy(
-    sysroot: Sysroot, commit: str, origin: Origin, progress: Progress, *, retain: bool
+    sysroot: Sysroot,
+    commit: str,
+    origin: Origin,
+    progress: Progress,
+    *,
+    retain: bool,
+    stage: deploy.Stage | None,
+    settings: DeploymentSettings | None = None,
 ) -> deploy.Deployed:
-    unfinished = replaced.note(sysroot, () if retain else sysroot.load().deployments)
-    done = deploy.deploy(sysroot, commit, origin)
+    unfinished = replaced.note(sysroot, () if retain else sysroot.load().all)
+    done = deploy.deploy(sysroot, commit, origin, stage=stage, settings=settings)
+    if stage is not None and not retain:
+        return done  # what goes, goes at shutdown; the next update that finds the note prunes
     with files.after(f"{done.deployment.name} boots next"):
         if retain or not (done.removed or unfinished):
             replaced.forget_note(sysroot.repo)
@@ -216,7 +370,7 @@ def _deploy(
 
 def _finish(sysroot: Sysroot, progress: Progress, *, retain: bool) -> None:
     """Finish an update that was cut off, or failed, after it had made its deployment boot next."""
-    if replaced.noted(sysroot.repo) is None:
+    if replaced.noted(sysroot.repo) is None or sysroot.load().staged is not None:
         return
     with sysroot.locked():
         cleanup(sysroot, sysroot.load_to_change())

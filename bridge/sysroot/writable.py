@@ -10,7 +10,6 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterable
-from pathlib import Path
 
 from bridge.errors import BridgeError
 from bridge.sysroot import files
@@ -42,7 +41,8 @@ def make_writable(paths: Iterable[str] = ("/sysroot", "/boot")) -> None:
 
 
 def _is_read_only(path: str) -> bool:
-    return Path(path).exists() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    # What is not mounted has no flags of its own: early in a boot /boot may be a plain directory.
+    return os.path.ismount(path) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _mount(path: str, flags: int) -> None:

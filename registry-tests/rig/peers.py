@@ -18,6 +18,8 @@ PACKAGES = {
     "losetup": "mount",
     "ostree": "ostree",
     "podman": "podman",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "sfdisk": "fdisk",
     "skopeo": "skopeo",
     "strace": "strace",
     "tar": "tar",

@@ -14,7 +14,18 @@ from bridge import limits
 from bridge.cli import options
 from bridge.errors import BridgeError
 from bridge.ostree.keyfile import KeyFile
-from bridge.sysroot import block_yaml, bls, bootentry, deployment, kargs, timestamp
+from bridge.sysroot import (
+    block_yaml,
+    bls,
+    bootentry,
+    deployment,
+    failed_images,
+    grubenv,
+    kargs,
+    timestamp,
+)
+from bridge.sysroot.origin import Origin
+from bridge.sysroot.trial import Trial
 
 from . import glib
 from .harness import Target
@@ -121,6 +132,40 @@ def _key_file_as_glib_reads_it(data: bytes, found: KeyFile) -> None:
     gone = found.with_value("origin", "a", None)
     assert gone.get("origin", "a") is None
     assert "origin" not in found.without_group("origin").groups
+
+
+# -- health ----------------------------------------------------------------------------------
+
+
+def _environment(data: bytes) -> dict[bytes, bytes]:
+    return grubenv.parse(data)
+
+
+def _environment_can_be_changed(data: bytes, found: dict[bytes, bytes]) -> None:
+    change: dict[bytes, bytes | None] = {b"boot_counter": b"3", b"boot_success": None}
+    try:
+        changed = grubenv.changed(data, change)
+    except BridgeError:
+        return  # it is full
+    assert len(changed) == len(data)
+    found.pop(b"boot_success", None)
+    assert grubenv.parse(changed) == found | {b"boot_counter": b"3"}
+
+
+def _failed_images(data: bytes) -> tuple[str, ...]:
+    return failed_images.parse(_text(data))
+
+
+def _failed_images_come_back(_data: bytes, found: tuple[str, ...]) -> None:
+    assert failed_images.parse("".join(f"{each}\n" for each in found)) == found
+
+
+def _trial(data: bytes) -> Trial:
+    return Trial.of(Origin(_key_file(data).text))
+
+
+def _trial_comes_back(data: bytes, found: Trial) -> None:
+    assert Trial.of(found.written_to(Origin(_key_file(data).text))) == found
 
 
 # -- what is shown ---------------------------------------------------------------------------
@@ -257,6 +302,36 @@ TARGETS = [
             b"a=",
             b"\0",
         ),
+    ),
+    Target(
+        "grub-environment",
+        lambda: [
+            b"# GRUB Environment Block\n# WARNING\nsaved_entry=x\nboot_success=1\n" + b"#" * 99,
+            b"# GRUB Environment Block\na=b\\\nc\nd=\\\\\n" + b"#" * 9,
+        ],
+        _environment,
+        (BridgeError,),
+        _environment_can_be_changed,
+        (b"\n", b"\\", b"=", b"#", b"\nboot_counter=-1\n", b"\nboot_success", b"\\\n", b"\0"),
+    ),
+    Target(
+        "failed-images",
+        lambda: [b"sha256:" + b"ab" * 32 + b"\nsha256:" + b"cd" * 32 + b"\n"],
+        _failed_images,
+        (),
+        _failed_images_come_back,
+        (b"\n", b"sha512:", b"\r", b"\0", b"\xe2\x80\xa8", "٣".encode()),
+    ),
+    Target(
+        "trial",
+        lambda: [
+            b"[origin]\na=b\n[libostree-transient]\nbootc-py-health=failed\nbootc-py-boots=3\n",
+            b"[libostree-transient]\nbootc-py-boots=1\nbootc-py-boot-id=0-1\npinned=true\n",
+        ],
+        _trial,
+        (BridgeError,),
+        _trial_comes_back,
+        (b"good", b"trial", b"boots=", b"9" * 5000, "٣".encode(), b"-1", b"[", b"\n", b"\\s"),
     ),
     Target(
         "timestamp",

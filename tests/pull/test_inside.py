@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from support import images
@@ -24,8 +25,9 @@ from bridge.ostree.repository import Repository
 from bridge.pull import inside
 from bridge.pull.inside import look_inside
 from bridge.pull.plan import LayerPlan, Mode
-from bridge.pull.source import open_source
+from bridge.pull.source import Source, open_source
 from bridge.registry.meter import Meter
+from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
 
 
@@ -50,7 +52,23 @@ def noise(name: str, size: int = 70_000) -> images.Member:
     return images.file(name, random.Random(name).randbytes(size))
 
 
-def looked(made: Image, path: Path, repo: Repository) -> list[LayerPlan]:
+class Seen:
+    """A source whose blobs were seen to come at a speed."""
+
+    def __init__(self, source: Source, bytes_per_second: float | None) -> None:
+        self._source = source
+        self._speed = bytes_per_second
+
+    def observed(self) -> Observed:
+        return Observed(None, self._speed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+def looked(
+    made: Image, path: Path, repo: Repository, *, fastest: bool = False, speed: float | None = None
+) -> list[LayerPlan]:
     """Look into all layers of an image."""
     images.write_layout(path, made)
     with ExitStack() as stack:
@@ -58,7 +76,27 @@ def looked(made: Image, path: Path, repo: Repository) -> list[LayerPlan]:
         manifest = source.top()
         assert isinstance(manifest, Manifest)
         plans = [LayerPlan(each, each.digest, Mode.WHOLE) for each in manifest.layers]
-        return look_inside(source, plans, lambda _plan: Meter())
+        seen = cast(Source, Seen(source, speed))
+        return look_inside(seen, plans, lambda _plan: Meter(), fastest=fastest)
+
+
+@pytest.mark.parametrize(
+    ("fastest", "speed", "whole"),
+    [
+        (True, 125e6, True),
+        (True, 124e6, False),
+        (True, None, False),
+        (False, 1e9, False),
+    ],
+)
+def test_on_a_fast_link_blobs_stay_whole_for_whoever_wants_them_soonest(
+    tmp_path: Path, repo: Repository, fastest: bool, speed: float | None, whole: bool
+) -> None:
+    made = chunked([noise("a")], [noise("b")])
+    plans = looked(made, tmp_path / "image", repo, fastest=fastest, speed=speed)
+    assert [each.inside is None for each in plans] == [whole, whole]
+    if whole:
+        assert all("faster" in each.reason for each in plans)
 
 
 def test_blobs_say_what_is_inside(tmp_path: Path, repo: Repository) -> None:

@@ -53,20 +53,6 @@ def test_a_boot_that_is_not_mounted_is_told(
         sysroot.load()
 
 
-def test_what_another_tool_has_staged_is_not_thrown_away(
-    fake: Fake, sysroot: Sysroot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sysroot_module, "_STAGED", fake.path / "staged")
-    root = fake.entry(A, 1)
-    (fake.path / "staged").touch()
-    assert len(sysroot.load_to_change().deployments) == 1, "not the running system's"
-    boot(sysroot, root, monkeypatch)
-    with pytest.raises(BridgeError, match="another tool has staged a deployment"):
-        sysroot.load_to_change()
-    (fake.path / "staged").unlink()
-    assert sysroot.load_to_change().booted is not None
-
-
 def test_a_boot_that_does_not_know_the_running_deployment_is_left_alone(
     fake: Fake, sysroot: Sysroot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import sys
 
 from tools.images import build
 from tools.images.push import publish
-from tools.images.spec import FORMATS, IMAGES, VERSIONS
+from tools.images.spec import ALL, FORMATS, IMAGES, VERSIONS
 
 
 def main() -> int:
@@ -60,11 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "push":
             command.add_argument("registry", metavar="HOST:PORT")
         command.add_argument(
-            "images", nargs="*", metavar="IMAGE", help="base, server (default: both)"
+            "images", nargs="*", metavar="IMAGE", help="base, server, host (default: the first two)"
         )
         command.add_argument("--version", choices=VERSIONS, help="default: all")
     command = commands.add_parser("path")
-    command.add_argument("image", choices=IMAGES)
+    command.add_argument("image", choices=ALL)
     command.add_argument("version", choices=VERSIONS)
     command.add_argument("--form", choices=FORMATS, default="gzip")
     return parser

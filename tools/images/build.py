@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.images import cache, layout, spec
+from tools.images import cache, layout, spec, wheels
 from tools.images.layout import Layout
-from tools.images.spec import IMAGES, VERSIONS, Image, Version
+from tools.images.spec import ALL, IMAGES, VERSIONS, Image, Version
 
 # Each program used here and the Debian package that has it.
 PROGRAMS = {
@@ -34,7 +34,7 @@ _PATIENCE = 10
 
 def image(name: str, version: str, form: str) -> Layout:
     """The layout of an image in one form of layers, built if the cache lacks it."""
-    return layout.read(_image_dir(IMAGES[name], VERSIONS[version]) / form)
+    return layout.read(_image_dir(ALL[name], VERSIONS[version]) / form)
 
 
 def _image_dir(what: Image, version: Version) -> Path:
@@ -74,6 +74,9 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
             base_name = f"localhost/{IMAGES[what.parent].repository}:{version.tag}"
             storage.load(base, base_name)
             options += ["--layers", f"--build-arg=BASE={base_name}"]
+            if what.has_wheels:
+                wheels.collect(context / "wheels", run, spec.SOURCE_DATE_EPOCH)
+                options.append(f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}")
         else:
             _make_rootfs(version, context / "rootfs.tar", temporary)
             options += ["--layers=false", f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tools.images import build
 from tools.images.layout import Layout
-from tools.images.spec import FORMATS, IMAGES
+from tools.images.spec import ALL, FORMATS
 
 
 class PushError(Exception):
@@ -48,5 +48,5 @@ def publish(name: str, version: str, registry: str) -> Iterator[tuple[str, str]]
     for form in FORMATS:
         layout = build.image(name, version, form)
         for tag in (f"{version}-{form}", *([version] if form == "gzip" else [])):
-            reference = f"{registry}/{IMAGES[name].repository}:{tag}"
+            reference = f"{registry}/{ALL[name].repository}:{tag}"
             yield reference, push(layout, reference)

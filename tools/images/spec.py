@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.images import wheels
+
 CONTAINERFILES = Path(__file__).resolve().parents[2] / "containerfiles"
 SUITE = "bookworm"
 MIRROR = "http://deb.debian.org"
@@ -41,6 +43,8 @@ class Image:
 
     name: str
     parent: str | None = None
+    has_wheels: bool = False
+    """Whether bootc-py is installed in it: it changes with the code."""
 
     @property
     def repository(self) -> str:
@@ -61,6 +65,8 @@ VERSIONS = {
     "v2": Version("v2", "2.0", (_RELEASE, *_UPDATES)),
 }
 IMAGES = {"base": Image("base"), "server": Image("server", parent="base")}
+"""Those that depend on Debian alone, and are measured."""
+ALL = {**IMAGES, "host": Image("host", parent="base", has_wheels=True)}
 
 
 @functools.cache
@@ -70,6 +76,8 @@ def key(image: Image, version: Version) -> str:
     parts += _describe(image.directory)
     if image.parent:
         parts.append(key(IMAGES[image.parent], version))
+    if image.has_wheels:
+        parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.sources()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 

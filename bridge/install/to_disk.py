@@ -1,0 +1,101 @@
+"""An image onto a disk: partitions, file systems, the deployment, and a boot loader."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from bridge.errors import UsageError
+from bridge.install import disk, efi
+from bridge.install.config import FILESYSTEMS
+from bridge.install.partitions import Sizes
+from bridge.install.to_filesystem import Installed, Wanted, set_loader, to_filesystem
+from bridge.pull.plan import Depth
+from bridge.pull.progress import Progress
+from bridge.registry.options import NetworkOptions
+from bridge.sysroot.loaders import systemd_boot
+
+
+def to_disk(
+    path: Path,
+    wanted: Wanted,
+    *,
+    network: NetworkOptions,
+    filesystem: str | None = None,
+    sizes: Sizes | None = None,
+    wipe: bool = False,
+    loader_root: Path | None = None,
+    progress: Progress | None = None,
+    depth: Depth = Depth.CHUNKS,
+) -> Installed:
+    """Install the image onto the disk, or into the file, at `path`; what is on it is gone then.
+
+    `filesystem` is the root's; ext4 by default. The boot loader's program comes from the image, or
+    from `loader_root`, a root directory, or from this machine.
+
+    Raises `UsageError` where the disk is in use, too small, or the image asks for another file
+    system than it got by default; `NotFound` where there is no boot loader; and what
+    `to_filesystem` does. A disk on which this failed does not boot.
+    """
+    if filesystem is not None and filesystem not in FILESYSTEMS:
+        raise UsageError(f"the file system {filesystem!r:.50} is not {' or '.join(FILESYSTEMS)}")
+    size = disk.check(path, wipe=wipe)
+    with disk.made(path, size, sizes or Sizes(), filesystem or "ext4") as made:
+        installed = to_filesystem(
+            made.root,
+            replace(
+                wanted,
+                root_spec=_or(wanted.root_spec, f"UUID={made.root_uuid}"),
+                boot_spec=_or(wanted.boot_spec, f"UUID={made.boot_uuid}"),
+                esp_spec=f"UUID={made.esp_uuid}",
+            ),
+            network=network,
+            progress=progress,
+            depth=depth,
+        )
+        asked = installed.config.filesystem
+        if filesystem is None and asked not in (None, "ext4"):
+            raise UsageError(
+                f"the image asks for {asked} as its root; say --filesystem {asked} --wipe, or "
+                "--filesystem ext4 --wipe to have it otherwise"
+            )
+        tree = made.root / installed.tree
+        roots = [tree, loader_root or Path("/")]
+        _install_loader(made, roots, wanted.bootloader or installed.config.bootloader)
+    return installed
+
+
+def _or(value: str | None, default: str) -> str:
+    return default if value is None else value
+
+
+def _install_loader(made: disk.Disk, roots: list[Path], name: str | None) -> None:
+    """Put a boot loader on the EFI system partition: the one asked for, else what there is."""
+    grub, systemd = efi.find_grub(roots), efi.find_systemd_boot(roots)
+    if name is None:
+        name = "grub" if grub or not systemd else "systemd"
+    if name == "grub":
+        if grub is None:
+            raise efi.missing("grub")
+        efi.install_grub(grub, made.esp, efi.grub_config(grub, made.boot_uuid, ""))
+        if grub.loader != "none":
+            set_loader(made.root, grub.loader)
+    elif name == "systemd":
+        if systemd is None:
+            raise efi.missing("systemd")
+        _install_systemd_boot(made, systemd)
+
+
+def _install_systemd_boot(made: disk.Disk, program: Path) -> None:
+    """Fill the partition by way of a directory in its place, as if it were mounted there."""
+    place = made.root / "boot" / systemd_boot.MOUNT
+    target = place / efi.systemd_boot_name()
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(program, target)
+    (place / "loader").mkdir()
+    (place / "loader/loader.conf").write_text("timeout 0\n")
+    set_loader(made.root, "systemd")
+    efi.fill(made.esp, efi.tree_files(place))
+    shutil.rmtree(place)
+    place.mkdir()

@@ -1,0 +1,208 @@
+"""An image into a directory in which the file systems of a new machine are mounted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge.errors import BridgeError, UsageError
+from bridge.install import first_state, tools
+from bridge.install.config import DIRECTORY, InstallConfig, merge
+from bridge.limits import ORIGIN_MAX
+from bridge.oci.reference import ImageReference, origin_form
+from bridge.ostree import durable, lock, refs
+from bridge.ostree.repository import Repository
+from bridge.ostree.tree import Tree
+from bridge.pull import images
+from bridge.pull.plan import Depth
+from bridge.pull.progress import Progress, Stage
+from bridge.pull.pull import pull
+from bridge.pull.refnames import image_ref
+from bridge.pull.report import Deployed, TransferReport, append_history
+from bridge.registry.options import NetworkOptions
+from bridge.sysroot import boot_order, deploy, files
+from bridge.sysroot.deploy import KernelArguments
+from bridge.sysroot.initialise import DEFAULT_STATEROOT, initialise
+from bridge.sysroot.origin import Origin
+from bridge.sysroot.sysroot import Sysroot
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user asks for; `None` leaves it to the image, and then to the default."""
+
+    image: ImageReference
+    target: ImageReference | None = None
+    """What the machine is to follow, when it is not `image`."""
+    kargs: Sequence[str] = field(default=())
+    karg_deletes: Sequence[str] = field(default=())
+    ssh_keys: str | None = None
+    """Content of an `authorized_keys` file for root."""
+    stateroot: str | None = None
+    root_spec: str | None = None
+    """How the kernel finds the root: `UUID=…`, `LABEL=…`; empty leaves `root=` out."""
+    boot_spec: str | None = None
+    esp_spec: str | None = None
+    bootloader: str | None = None
+    selinux: bool = True
+    """Whether to label files by the policy that the image carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What an installation did."""
+
+    report: TransferReport
+    config: InstallConfig
+    tree: str
+    """The deployment's directory, below the target."""
+
+
+def to_filesystem(
+    path: Path,
+    wanted: Wanted,
+    *,
+    network: NetworkOptions,
+    progress: Progress | None = None,
+    depth: Depth = Depth.CHUNKS,
+) -> Installed:
+    """Install the image into the directory `path`, an empty root with `/boot` mounted in it or not.
+
+    Raises what `pull` and `deploy` do, and `UsageError` where `path` is not empty, or it is not to
+    be found out how the kernel finds the root. No boot loader is installed.
+    """
+    progress = progress or Progress()
+    if path.joinpath("ostree").exists():
+        raise UsageError(f"{path} has a system already; `switch --sysroot` changes it")
+    target = origin_form(wanted.target or wanted.image)
+    with initialise(path, wanted.stateroot or DEFAULT_STATEROOT) as sysroot, sysroot.locked():
+        report = pull(
+            sysroot.repo, wanted.image, network=network, bootable=True, depth=depth,
+            selinux=wanted.selinux, progress=progress,
+        )  # fmt: skip
+        started = time.monotonic()
+        progress.stage(Stage.DEPLOYING)
+        config = read_config(sysroot.repo, report.commit)
+        boot_spec = _first(wanted.boot_spec, config.boot_mount_spec, _spec(path / "boot"))
+        arguments = KernelArguments(
+            append=(*_root_kargs(path, wanted, config), *config.kargs, *wanted.kargs),
+            delete=(*config.karg_deletes, *wanted.karg_deletes),
+        )
+        done = deploy.deploy(
+            sysroot,
+            report.commit,
+            Origin.for_image(target),
+            stateroot=wanted.stateroot or config.stateroot,
+            arguments=arguments,
+        )
+        with _changing(sysroot, done.deployment.path) as tree:
+            first_state.write_fstab(tree, boot_spec, wanted.esp_spec)
+            if wanted.ssh_keys is not None:
+                first_state.write_ssh_keys(tree, wanted.ssh_keys)
+        stored = images.load(sysroot.repo, str(wanted.image), report.commit)
+        if wanted.target is not None and str(wanted.target) != str(wanted.image):
+            # The store has it under the name that the machine knows it by.
+            with lock.writing(sysroot.repo):
+                refs.write(sysroot.repo, image_ref(wanted.target), report.commit)
+                refs.delete(sysroot.repo, image_ref(wanted.image))
+        text = first_state.aleph(stored, str(wanted.image), target, wanted.selinux)
+        durable.replace_file(first_state.ALEPH, text.encode(), sysroot.fd)
+        report.changed = True
+        report.deployment = Deployed(
+            done.deployment.checksum, done.deployment.serial, done.boot_entry
+        )
+        report.seconds.deploy = time.monotonic() - started
+        report.seconds.total += report.seconds.deploy
+        append_history(sysroot.repo, "install", report)
+        durable.syncfs(sysroot.fd)
+    return Installed(report, config, f"ostree/{done.deployment.path}")
+
+
+def set_loader(path: Path, name: str) -> None:
+    """Have the sysroot at `path` keep the boot loader `name` up to date from now on."""
+    with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
+        boot_order.use_loader(sysroot, name)
+
+
+def read_config(repo: Repository, commit: str) -> InstallConfig:
+    """Return what the image of `commit` asks of its installation."""
+    found = repo.read_commit(commit)
+    directory = Tree.stored(repo, found.tree, found.meta).find(DIRECTORY)
+    texts = []
+    if isinstance(directory, Tree):
+        for name, checksum in directory.files.items():
+            if name.endswith(".toml"):
+                texts.append((name, _text(repo, checksum, f"/{DIRECTORY}/{name}")))
+    return merge(texts)
+
+
+def _text(repo: Repository, checksum: str, what: str) -> str:
+    _meta, stream = repo.open_file(checksum)
+    if stream is None:
+        raise UsageError(f"{what} is a link, where a file should be")
+    with stream:
+        data = stream.read(ORIGIN_MAX + 1)
+    if len(data) > ORIGIN_MAX:
+        raise UsageError(f"{what} has more than {ORIGIN_MAX} bytes")
+    return data.decode("utf-8", "replace")
+
+
+def _root_kargs(path: Path, wanted: Wanted, config: InstallConfig) -> tuple[str, ...]:
+    spec = _first(wanted.root_spec, config.root_mount_spec)
+    if spec is None:
+        spec = _spec(path)
+        if spec is None:
+            raise UsageError(
+                f"{path} is no mounted file system with a UUID, so the kernel could not find its "
+                "root; name it with --root-mount-spec, or leave it out with an empty one"
+            )
+    return (f"root={spec}", "rw") if spec else ("rw",)
+
+
+def _spec(path: Path) -> str | None:
+    """Return `UUID=…` of the file system that is mounted at `path`; None when none is."""
+    if not path.is_mount():
+        return None
+    try:
+        uuid = tools.run(
+            "findmnt", "--noheadings", "--first-only", "--output", "UUID", "--mountpoint", str(path)
+        ).strip()
+    except BridgeError:
+        return None
+    if not uuid:
+        device = tools.run(
+            "findmnt", "--noheadings", "--first-only", "--output", "SOURCE", "--mountpoint",
+            str(path),
+        ).strip()  # fmt: skip
+        try:
+            uuid = tools.run(
+                "blkid", "--probe", "--match-tag", "UUID", "--output", "value", device
+            ).strip()
+        except BridgeError:
+            return None
+    return f"UUID={uuid}" if uuid else None
+
+
+def _first(*values: str | None) -> str | None:
+    return next((each for each in values if each is not None), None)
+
+
+class _changing:
+    """The deployment's directory, which may be changed until the context ends."""
+
+    def __init__(self, sysroot: Sysroot, path: str) -> None:
+        self._directory = files.directory(sysroot.ostree_fd, path)
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        self._fd = self._directory.__enter__()
+        files.set_immutable(self._fd, False)
+        return self._fd
+
+    def __exit__(self, *error: object) -> None:
+        files.set_immutable(self._fd, True)
+        os.fsync(self._fd)
+        self._directory.__exit__(None, None, None)

@@ -1,0 +1,33 @@
+"""Boot loaders for EFI of Debian forky, in a root directory of their own: GRUB 2.14 with blscfg,
+systemd-boot. Debian 12's GRUB, which has no blscfg, is in another."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from rig.peers import require
+from tools.images import cache
+
+_MIRROR = "http://deb.debian.org/debian"
+_PACKAGES = {
+    "forky": "grub-efi-amd64-bin,grub-common,systemd-boot-efi",
+    "bookworm": "grub-efi-amd64-bin,grub-common",
+}
+
+
+def root(suite: str) -> Path:
+    """The root directory with the loaders of a Debian suite."""
+    recipe = (
+        "mmdebstrap", "--quiet", "--mode=root", "--variant=essential",
+        # A mirror that is frozen at a date is good enough.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+        f"--include={_PACKAGES[suite]}",
+    )  # fmt: skip
+    key = hashlib.sha256("\0".join([*recipe, suite, _MIRROR]).encode()).hexdigest()[:12]
+
+    def make(directory: Path) -> None:
+        subprocess.run([require("mmdebstrap"), *recipe[1:], suite, directory, _MIRROR], check=True)
+
+    return cache.entry(f"loaders/{suite}-{key}", make)
