@@ -19,7 +19,7 @@ from bridge.ostree.tree import Tree
 IMAGE = ".ostree.cfs"
 """The image's name in the directory of a deployment."""
 DIGEST_KEY = "ostree.composefs.digest.v0"
-"""In a commit's metadata (type `ay`): the fs-verity digest of the image, with those of all files."""
+"""In a commit's metadata (type `ay`): the fs-verity digest of the image that has all files'."""
 _MOUNT_POINTS = ("usr", "etc", "boot", "var", "sysroot")
 
 Measured = Callable[[BinaryIO], tuple[int, bytes | None]]
@@ -67,9 +67,7 @@ def as_stored(payload: BinaryIO) -> tuple[int, bytes | None]:
     return os.fstat(fd).st_size, fsverity.enabled(fd)
 
 
-def _directory(
-    objects: Objects, tree: Tree, measured: Measured, metas: dict[str, DirMeta]
-) -> Node:
+def _directory(objects: Objects, tree: Tree, measured: Measured, metas: dict[str, DirMeta]) -> Node:
     if tree.meta not in metas:
         metas[tree.meta] = objects.read_dirmeta(tree.meta)
     meta = metas[tree.meta]

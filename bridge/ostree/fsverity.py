@@ -74,7 +74,9 @@ class Measure:
             level += 1
             if level < len(self._levels) or len(root) > _HASH_SIZE:
                 self._add(level, hashlib.sha256(root.ljust(BLOCK, b"\0")).digest())
-        descriptor = _DESCRIPTOR.pack(1, _SHA256, BLOCK.bit_length() - 1, 0, 0, self.size, root, b"")
+        descriptor = _DESCRIPTOR.pack(
+            1, _SHA256, BLOCK.bit_length() - 1, 0, 0, self.size, root, b""
+        )
         return hashlib.sha256(descriptor).digest()
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
-from bridge.errors import DamagedRepository
+from bridge.errors import DamagedRepository, MalformedImage
+from bridge.ostree import composefs, prepare_root
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
 from bridge.ostree.transaction import Transaction
+from bridge.ostree.tree import Tree
+from bridge.ostree.variant import Variant
 from bridge.pull import images, label_tree, layer
 from bridge.pull.ingest import IMPLIED_META
 from bridge.pull.label_cache import LabelCache
@@ -43,15 +47,17 @@ def merge_layers(
         dropped += loaded.dropped
         merge.apply(loaded)
     dropped += merge.finish()
-    more = {}
+    more: dict[str, Any] = {}
     if selinux:
         with label_tree.policy(repo, merge.tree) as found:
             if found is not None:
                 label_tree.label(repo, transaction, merge.tree, found, cache)
     elif label_tree.has_policy(repo, merge.tree):
         more[SELINUX_KEY] = SELINUX_DISABLED
+    tree = merge.tree.write(transaction)
+    more |= _composefs(transaction, merge.tree)
     commit = Commit(
-        tree=merge.tree.write(transaction),
+        tree=tree,
         meta=merge.tree.meta,
         metadata={
             images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
@@ -64,6 +70,20 @@ def merge_layers(
         timestamp=_timestamp(image),
     )
     return commit, dropped
+
+
+def _composefs(transaction: Transaction, tree: Tree) -> dict[str, Variant]:
+    """Return the digest of an image's composefs image, where that is verified when it boots.
+
+    It is a function of the tree: no other tool and nothing of this machine has a part in it.
+    """
+    try:
+        asked = prepare_root.read(transaction, tree)
+    except MalformedImage:
+        return {}  # whoever deploys it is told; it is no reason not to have it
+    if not asked.is_verified:
+        return {}
+    return {composefs.DIGEST_KEY: Variant("ay", composefs.digest(transaction, tree))}
 
 
 def is_labelled(repo: Repository, commit: str) -> bool:
