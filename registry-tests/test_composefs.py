@@ -16,16 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rig import disk, forky, small, store
+from rig import disk, forky, small
 from rig.command import bootc_py
 from rig.forky import Forky
 from support import images
 
-from bridge.ostree import composefs, erofs, fsverity
+from bridge.ostree import composefs, content, erofs, fsverity, objects
 from bridge.ostree.erofs import Node
 from bridge.ostree.objects import Xattrs
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
+from bridge.sysroot import files
 from tools.images import build, cache
 
 SEEDS = int(os.environ.get("BOOTC_PY_COMPOSEFS_SEEDS", "4"))
@@ -36,7 +37,7 @@ SEEDS = int(os.environ.get("BOOTC_PY_COMPOSEFS_SEEDS", "4"))
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Forky:
     work = tmp_path_factory.mktemp("forky")
     (work / "t").mkdir()
-    return Forky(Path(os.environ.get("XROOT") or forky.root()), work)
+    return Forky(forky.root(), work)
 
 
 # -- the writer, against mkcomposefs ---------------------------------------------------------
@@ -85,7 +86,7 @@ def directory(children: dict[bytes, Node] | None = None, **more: object) -> Node
     return Node(stat.S_IFDIR | 0o755, children=children or {}, **more)  # type: ignore[arg-type]
 
 
-def names(count: int, length: int) -> dict[bytes, Node]:
+def numbered(count: int, length: int) -> dict[bytes, Node]:
     return {b"%0*d" % (length, number): regular(0) for number in range(count)}
 
 
@@ -114,8 +115,9 @@ TREES = {
         {b"!": regular(0), b"-": regular(0), b"...": regular(0), b".a": regular(0),
          b"\xc3\xbc": regular(0), b"\xff\xfe": regular(0), b" ": directory()}
     ),
-    "long names": directory({bytes([97 + n]) * 255: directory(names(5, 255)) for n in range(20)}),
-    "large directories": directory({b"%d" % n: directory(names(n, 30)) for n in
+    "long names": directory({bytes([97 + n]) * 255: directory(numbered(5, 255))
+                             for n in range(20)}),
+    "large directories": directory({b"%d" % n: directory(numbered(n, 30)) for n in
                                     (1, 47, 48, 49, 96, 97, 98, 99, 100, 145, 1000)}),
     "directories in directories": directory(
         {b"a": directory({b"b": directory({b"c": directory()}), b"x": link(b"b")}),
@@ -298,11 +300,17 @@ def test_what_would_not_boot_is_refused(
 
 def test_a_replaced_deployment_takes_its_directory_along(tmp_path: Path) -> None:
     host = tmp_path / "host"
-    names_there = []
+    there = []
     for image in (of_image(tmp_path, "yes"), of_image(tmp_path, "true"), of_image(tmp_path, "1")):
-        names_there.append(switched(image, host).name)
+        there.append(switched(image, host).name)
     backing = host / "ostree/deploy/default/backing"
-    assert {each.name for each in backing.iterdir()} == set(names_there[1:])
+    assert {each.name for each in backing.iterdir()} == set(there[1:])
+
+
+def checkout(peer: Forky, commit: str, option: str) -> None:
+    """Has libostree write the composefs image of a commit to /mnt/image."""
+    command = f"cd /mnt && ostree checkout --repo=/run/host/repo {option} {commit} image"
+    peer.checked("sh", "-c", command)
 
 
 @pytest.mark.parametrize("enabled", ["verity", "signed"])
@@ -315,7 +323,7 @@ def test_a_commit_has_the_digest_that_libostree_records(
     for mode, repo in repos.items():
         done = bootc_py("image", "pull", image, "--repo", repo, "--mode", mode, "--json")
         assert done.code == 0, done.err
-        commits.add(done.json["merge_commit"])
+        commits.add(done.json["image"]["commit"])
     (commit,) = commits
     there = peer.bound(repo=repos["bare"])
     theirs = there.checked(
@@ -323,9 +331,7 @@ def test_a_commit_has_the_digest_that_libostree_records(
         "--generate-composefs-metadata",
     ).strip()  # fmt: skip
     there.checked("ostree", "fsck", "--repo=/run/host/repo")
-    there.checked(
-        "ostree", "checkout", "--repo=/run/host/repo", "--composefs", commit, "/mnt/image"
-    )
+    checkout(there, commit, "--composefs")
     with Repository.open(repos["bare"]) as repo:
         ours, of_theirs = (
             repo.read_commit(each).metadata[composefs.DIGEST_KEY] for each in (commit, theirs)
@@ -344,7 +350,7 @@ def base() -> Iterator[tuple[Path, str]]:
     with cache.scratch(cache.root() / "work") as work:
         done = bootc_py("image", "pull", layout.reference, "--repo", work / "repo", "--json")
         assert done.code == 0, done.err
-        yield work / "repo", done.json["merge_commit"]
+        yield work / "repo", done.json["image"]["commit"]
 
 
 def test_an_image_of_real_size_has_the_bytes_of_libostree(
@@ -356,7 +362,7 @@ def test_an_image_of_real_size_has_the_bytes_of_libostree(
         ("--composefs-noverity", composefs.as_stored),
         ("--composefs", fsverity.compute),
     ):
-        there.checked("ostree", "checkout", "--repo=/run/host/repo", option, commit, "/mnt/image")
+        checkout(there, commit, option)
         with Repository.open(place) as repo:
             found = repo.read_commit(commit)
             tree = Tree.stored(repo, found.tree, found.meta)
@@ -364,45 +370,51 @@ def test_an_image_of_real_size_has_the_bytes_of_libostree(
         assert ours == (peer.work / "image").read_bytes()
 
 
-def seen(top: Path) -> dict[str, tuple[object, ...]]:
-    """All that is below a directory: owners, modes, xattrs, links, and hashes of contents."""
-    found: dict[str, tuple[object, ...]] = {}
-    for parent, directories, names_ in os.walk(top):
-        for path in [Path(parent), *(Path(parent) / each for each in (*directories, *names_))]:
-            status = path.lstat()
-            kind = stat.S_IFMT(status.st_mode)
-            content = b""
-            if kind == stat.S_IFREG:
-                content = hashlib.sha256(path.read_bytes()).digest()
-            elif kind == stat.S_IFLNK:
-                content = os.fsencode(os.readlink(path))
-            xattrs = {
-                name: os.getxattr(path, name, follow_symlinks=False)
-                for name in os.listxattr(path, follow_symlinks=False)
-            }
-            mode = status.st_mode if kind != stat.S_IFLNK else kind
-            of_it = (mode, status.st_uid, status.st_gid, sorted(xattrs.items()), content)
-            found[str(path.relative_to(top))] = of_it
-    return found
+def objects_of(fd: int, path: str, found: dict[str, str]) -> None:
+    """Adds what is below a directory to `found`: by path, the object that it would be."""
+    for name in os.listdir(fd):
+        below = f"{path}/{name}"
+        if stat.S_ISDIR(os.lstat(name, dir_fd=fd).st_mode):
+            with files.directory(fd, name) as child:
+                found[below] = "directory"
+                objects_of(child, below, found)
+        else:
+            meta, payload = content.open_bare(name, fd)
+            digest = hashlib.sha256(objects.content_header(meta))
+            if payload is not None:
+                with payload:
+                    while chunk := payload.read(1 << 20):
+                        digest.update(chunk)
+            found[below] = digest.hexdigest()
 
 
-def test_a_mounted_image_shows_what_its_commit_has(base: tuple[Path, str], scratch: Path) -> None:
+def test_a_mounted_image_shows_what_its_commit_has(base: tuple[Path, str], tmp_path: Path) -> None:
     place, commit = base
+    expected = {f"/{name}": "directory" for name in ("etc", "boot", "var", "sysroot")}
     with Repository.open(place) as repo:
         found = repo.read_commit(commit)
         tree = Tree.stored(repo, found.tree, found.meta)
-        with (scratch / "image").open("wb") as file:
+        with (tmp_path / "image").open("wb") as file:
             file.writelines(composefs.image(repo, tree, composefs.as_stored))
-    store.ostree(place, "checkout", commit, scratch / "checkout")
-    expected = seen(scratch / "checkout")
-    for name in ("etc", "boot", "var", "sysroot"):
-        expected.setdefault(name, (stat.S_IFDIR | 0o755, 0, 0, [], b""))
-    assert len(expected) > 15_000
-    lower, root = scratch / "lower", scratch / "root"
-    options = f"ro,metacopy=on,redirect_dir=on,lowerdir={lower}::{place}/objects"
-    with (
-        disk.mounted(lower, "-t", "erofs", "-o", "ro,loop", str(scratch / "image")),
-        disk.mounted(root, "-t", "overlay", "-o", options, "overlay"),
-    ):
-        shown = seen(root)
+        for path, each in tree.walk():
+            expected |= {f"/{path}": "directory"} if path else {}
+            top = f"/{path}" if path else ""
+            expected |= {f"{top}/{name}": checksum for name, checksum in each.files.items()}
+        assert len(expected) > 15_000
+        lower, root = tmp_path / "lower", tmp_path / "root"
+        options = f"ro,metacopy=on,redirect_dir=on,lowerdir={lower}::{place}/objects"
+        shown: dict[str, str] = {}
+        with (
+            disk.mounted(lower, "-t", "erofs", "-o", "ro,loop", str(tmp_path / "image")),
+            disk.mounted(root, "-t", "overlay", "-o", options, "overlay"),
+        ):
+            fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                objects_of(fd, "", shown)
+            finally:
+                os.close(fd)
+            for path, each in tree.walk():
+                status, meta = (root / path).lstat(), repo.read_dirmeta(each.meta)
+                of_it = (status.st_mode, status.st_uid, status.st_gid)
+                assert of_it == (meta.mode, meta.uid, meta.gid), path
     assert shown == expected
