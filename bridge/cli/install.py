@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     disk = commands.add_parser("to-disk", help="partition a disk or a file, and install onto it")
     _add_image(disk)
     disk.add_argument("disk", metavar="DEV|FILE", type=Path, help="what is on it will be gone")
-    disk.add_argument("--filesystem", choices=("ext4", "xfs"), help="of the root")
+    disk.add_argument(
+        "--filesystem", choices=("ext4", "xfs"), help="of the root (default: as the image says)"
+    )
     disk.add_argument("--root-size", type=_size, metavar="SIZE", help="default: all there is")
     disk.add_argument("--boot-size", type=_size, metavar="SIZE", help="default: 512M")
-    disk.add_argument("--esp-size", type=_size, metavar="SIZE", help="default: 256M")
+    disk.add_argument("--esp-size", type=_size, metavar="SIZE", help="default: 512M")
     disk.add_argument("--wipe", action="store_true", help="write over what is on the disk")
     disk.add_argument(
         "--bootloader", choices=("grub", "systemd", "none"), help="default: what there is"
@@ -109,7 +114,7 @@ def _to_disk(options: argparse.Namespace) -> int:
     from bridge.install.partitions import BOOT_SIZE, ESP_SIZE, Sizes
     from bridge.install.to_disk import to_disk
 
-    with shared.progress(options) as progress:
+    with _ended_by_signals(), shared.progress(options) as progress:
         installed = to_disk(
             options.disk,
             _wanted(options),
@@ -124,6 +129,22 @@ def _to_disk(options: argparse.Namespace) -> int:
             depth=shared.depth(options),
         )
     return _show(options, installed, str(options.disk))
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Unmount and detach what is in use when the process is told to end, too."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, interrupt) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
 
 
 def _to_filesystem(options: argparse.Namespace) -> int:

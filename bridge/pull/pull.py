@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from bridge.errors import NoSpace, is_full
@@ -43,6 +43,7 @@ def pull(
     selinux: bool = True,
     depth: Depth = Depth.CHUNKS,
     before_layers: Callable[[], None] | None = None,
+    careful: bool = False,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Bring the image that `reference` names into `repo`, under the refs that ostree-ext uses.
@@ -53,13 +54,14 @@ def pull(
     downloads, and not even these where there was no space. `before_layers` is called when it is
     known that layers have to move, before the first of their bytes: what it raises ends the pull.
     Raises the `BridgeError`s of the registry, the formats and the store; `NoSpace` before a layer
-    moves where the image cannot fit; `Busy` where another pull is under way.
+    moves where the image cannot fit, and when told to be `careful` where it may not; `Busy` where
+    another pull is under way.
     """
     with ExitStack() as stack:
         one = _Pull(
             repo, reference, network, platform, bootable, depth, progress, stack, selinux=selinux
         )
-        return one.run(before_layers)
+        return one.run(before_layers, careful=careful)
 
 
 def preview(
@@ -117,7 +119,7 @@ class _Pull:
             repo, reference, self._source, self._progress, self._contents
         )
 
-    def run(self, before_layers: Callable[[], None] | None) -> TransferReport:
+    def run(self, before_layers: Callable[[], None] | None, *, careful: bool) -> TransferReport:
         """Pull."""
         seconds = Seconds()
         started = time.monotonic()
@@ -127,18 +129,19 @@ class _Pull:
         plans = plan(self._repo, image.manifest, image.config)
         if before_layers is not None and any(each.mode is Mode.WHOLE for each in plans):
             before_layers()
-        plans = self._in_parts(plans)
-        room = space.check(self._repo, self._source, plans, self._progress)
-        resolved = time.monotonic()
-        seconds.resolve = resolved - started
+        with self._telling(plans):
+            plans = self._in_parts(plans)
+            room = space.check(self._repo, self._source, plans, self._progress, careful=careful)
+            resolved = time.monotonic()
+            seconds.resolve = resolved - started
 
-        self._importer.last_read = resolved
-        layers = self._import(plans)
-        imported = time.monotonic()
-        seconds.transfer = self._importer.last_read - resolved
-        seconds.import_ = imported - self._importer.last_read
+            self._importer.last_read = resolved
+            layers = self._import(plans)
+            imported = time.monotonic()
+            seconds.transfer = self._importer.last_read - resolved
+            seconds.import_ = imported - self._importer.last_read
 
-        commit, dropped = self._merge(image, ref, layers)
+            commit, dropped = self._merge(image, ref, layers)
         seconds.merge = time.monotonic() - imported
         seconds.total = time.monotonic() - started
         meter = self._source.meter
@@ -159,6 +162,17 @@ class _Pull:
             dropped=dropped,
             seconds=seconds,
         )
+
+    @contextmanager
+    def _telling(self, plans: list[LayerPlan]) -> Iterator[None]:
+        """Have `NoSpace` tell what who makes room has to know."""
+        try:
+            yield
+        except NoSpace as error:
+            meter = self._source.meter
+            error.wanted = tuple(layer_ref(each.layer.digest) for each in plans)
+            error.received = (meter.received_bytes, meter.requests, meter.retries)
+            raise
 
     def preview(self) -> TransferPlan:
         """Resolve and plan, and leave it at that."""

@@ -299,8 +299,6 @@ class _Repair:
             self._sources[reference] = source
         return self._sources[reference]
 
-    # -- images ----------------------------------------------------------------------------
-
     def _is_broken(self, image: KnownImage) -> bool:
         """Tell whether some of an image's own metadata is damaged or missing."""
         damaged, more = self._damage_below(image.commit)

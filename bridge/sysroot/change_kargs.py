@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import NotFound, UsageError
-from bridge.sysroot import deploy, kargs, staging
+from bridge.pull.progress import Progress
+from bridge.sysroot import kargs, staging
 from bridge.sysroot.deploy import KernelArguments
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.sysroot import Sysroot
+from bridge.sysroot.update import deploy_and_drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Changed:
     changed: bool
 
 
-def change(path: str | Path, changes: Changes) -> Changed:
+def change(path: str | Path, changes: Changes, *, progress: Progress | None = None) -> Changed:
     """Change the arguments of what boots next of the sysroot at `path`; `NotFound` without any.
 
     Where nothing changes, nothing is deployed. What boots next by now stays, to be rolled back to,
@@ -61,10 +63,11 @@ def change(path: str | Path, changes: Changes) -> Changed:
         if wanted == first.kargs:
             return Changed(first, wanted, False)
         origin = (first.origin or Origin("")).without_transient()
-        done = deploy.deploy(
+        done = deploy_and_drop(
             sysroot,
             first.checksum,
             origin,
+            progress or Progress(),
             stateroot=first.stateroot,
             arguments=KernelArguments(override=wanted),
             stage=staging.how(sysroot),

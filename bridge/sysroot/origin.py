@@ -15,7 +15,6 @@ TRANSIENT = "libostree-transient"
 _PINNED = (TRANSIENT, "pinned")
 _KEPT = (TRANSIENT, "bootc-py-kept")
 _NAME = (TRANSIENT, "bootc-py-name")
-_SINCE = (TRANSIENT, "bootc-py-since")
 _FOREIGN_GROUPS = frozenset({"rpmostree", "packages", "overrides", "modules"})
 
 
@@ -49,12 +48,6 @@ class Origin(KeyFile):
         return self.get(*_NAME)
 
     @property
-    def since(self) -> int | None:
-        """When the deployment was made, in seconds since 1970."""
-        text = self.get(*_SINCE) or ""
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
-
-    @property
     def incompatible(self) -> bool:
         """Whether rpm-ostree has changed the deployment in ways that an image cannot have."""
         return not self.groups.isdisjoint(_FOREIGN_GROUPS)
@@ -71,10 +64,6 @@ class Origin(KeyFile):
     def with_name(self, name: str | None) -> Origin:
         """Return the origin with a name for the deployment."""
         return self.with_value(*_NAME, name)
-
-    def with_since(self, seconds: int) -> Origin:
-        """Return the origin with the time at which the deployment was made."""
-        return self.with_value(*_SINCE, str(seconds))
 
     def without_transient(self) -> Origin:
         """Return the origin without what holds for one deployment only, for its successor."""

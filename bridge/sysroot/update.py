@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge import limits
-from bridge.errors import BridgeError, Busy, DamagedRepository, NoSpace, NotFound, UsageError
+from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
 from bridge.ostree import refs
@@ -17,7 +17,7 @@ from bridge.ostree.repository import Repository
 from bridge.pull import images
 from bridge.pull.plan import Depth, Mode, plan
 from bridge.pull.progress import Progress, Stage
-from bridge.pull.pull import preview, pull
+from bridge.pull.pull import preview
 from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferPlan, TransferReport
 from bridge.pull.resolve import Resolved, resolve
@@ -25,10 +25,10 @@ from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
 from bridge.sysroot import (
     bls,
-    boot_space,
     cached_update,
     deploy,
     files,
+    make_space,
     replaced,
     staged,
     staging,
@@ -36,7 +36,6 @@ from bridge.sysroot import (
 from bridge.sysroot.cleanup import cleanup
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.initialise import initialise
-from bridge.sysroot.make_space import make_space
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.settings import DeploymentSettings
 from bridge.sysroot.sysroot import State, Sysroot
@@ -159,8 +158,8 @@ def use_downloaded(path: str | Path, *, progress: Progress | None = None) -> Dep
         if commit is None or (state.next is not None and _is(state.next, commit, origin)):
             raise NotFound("nothing was downloaded that does not boot next already")
         progress.stage(Stage.DEPLOYING)
-        return _deploy(
-            sysroot, commit, origin, progress, retain=False, stage=staging.how(sysroot)
+        return deploy_and_drop(
+            sysroot, commit, origin, progress, stage=staging.how(sysroot)
         ).deployment
 
 
@@ -283,26 +282,11 @@ def _update(
     settings: DeploymentSettings | None = None,
     selinux: bool = True,
 ) -> TransferReport:
-    def pulled() -> TransferReport:
-        return pull(
-            sysroot.repo,
-            reference,
-            network=network,
-            bootable=True,
-            selinux=selinux,
-            depth=depth,
-            before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
-            progress=progress,
-        )
-
-    try:
-        report = pulled()
-    except NoSpace:
-        # Told before a layer moved, nearly always. With what nobody needs gone there may be room.
-        if not retain and make_space(sysroot, progress) > 0:
-            report = pulled()
-        else:
-            raise
+    # Before anything moves, for they may be wrong.
+    settings = settings or deploy.host_settings(sysroot, sysroot.load())
+    report = make_space.pull_with_room(
+        sysroot, reference, network, progress, depth, retain=retain, selinux=selinux
+    )
     started = time.monotonic()
     origin = Origin.for_image(origin_form(reference))
     state = sysroot.load()
@@ -324,7 +308,7 @@ def _update(
         progress.stage(Stage.DEPLOYING)
         if not download_only:
             stage = staging.how(sysroot)
-        done = _deploy(
+        done = deploy_and_drop(
             sysroot, report.commit, origin, progress, retain=retain, stage=stage, settings=settings
         )
         report.changed = True
@@ -346,25 +330,36 @@ def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
     return deployment.checksum == commit and deployment.image_reference == origin.image_reference
 
 
-def _deploy(
+def deploy_and_drop(
     sysroot: Sysroot,
     commit: str,
     origin: Origin,
     progress: Progress,
     *,
-    retain: bool,
+    retain: bool = False,
     stage: deploy.Stage | None,
     settings: DeploymentSettings | None = None,
+    stateroot: str | None = None,
+    arguments: deploy.KernelArguments | None = None,
 ) -> deploy.Deployed:
+    """Deploy as `deploy.deploy`, and unless `retain` drop the images that this replaces."""
     unfinished = replaced.note(sysroot, () if retain else sysroot.load().all)
-    done = deploy.deploy(sysroot, commit, origin, stage=stage, settings=settings)
+    done = deploy.deploy(
+        sysroot,
+        commit,
+        origin,
+        stateroot=stateroot,
+        arguments=arguments,
+        stage=stage,
+        settings=settings,
+    )
     if stage is not None and not retain:
         return done  # what goes, goes at shutdown; the next update that finds the note prunes
     with files.after(f"{done.deployment.name} boots next"):
         if retain or not (done.removed or unfinished):
             replaced.forget_note(sysroot.repo)
         else:
-            _drop_replaced(sysroot, progress)
+            make_space.collect(sysroot, progress)
     return done
 
 
@@ -377,14 +372,4 @@ def _finish(sysroot: Sysroot, progress: Progress, *, retain: bool) -> None:
         if retain:
             replaced.forget_note(sysroot.repo)
         else:
-            _drop_replaced(sysroot, progress)
-
-
-def _drop_replaced(sysroot: Sysroot, progress: Progress) -> None:
-    progress.stage(Stage.PRUNING)
-    try:
-        replaced.drop(sysroot)
-    except (Busy, DamagedRepository) as error:
-        # The deployment stands, and nothing that was to be on the disk is not; the next update
-        # goes on from the note.
-        progress.message(f"warning: nothing was pruned: {error}")
+            make_space.collect(sysroot, progress)
