@@ -81,7 +81,9 @@ def _directory(objects: Objects, tree: Tree, measured: Measured, metas: dict[str
 
 def _file(objects: Objects, checksum: str, measured: Measured) -> Node:
     meta, payload = objects.open_file(checksum)
-    node = Node(meta.mode, meta.uid, meta.gid, meta.xattrs)
+    # libostree does not see those of a file that have no value.
+    xattrs = tuple(pair for pair in meta.xattrs if pair[1])
+    node = Node(meta.mode, meta.uid, meta.gid, xattrs)
     if payload is None:
         node.target = meta.target.encode()
         return node
