@@ -1,6 +1,7 @@
-"""Current podman, skopeo and buildah: from Debian forky, in a root directory of their own.
+"""Current podman, skopeo, buildah and ostree: from Debian forky, in a root directory of their own.
 
-They write and read zstd:chunked layers as it is done today; those of Debian 12 do not. Each
+They write and read zstd:chunked layers and composefs images as it is done today; those of Debian 12
+do not. Each
 command has mounts and process ids of its own, which are gone when it ends; the root directory
 itself is read-only to it. Needs root.
 """
@@ -21,7 +22,8 @@ from tools.images import build, cache
 
 SUITE = "forky"
 _MIRROR = "http://deb.debian.org/debian"
-_PACKAGES = ("podman", "skopeo", "buildah", "crun", "ca-certificates", "netavark")
+_PACKAGES = ("podman", "skopeo", "buildah", "crun", "ca-certificates", "netavark",
+             "composefs", "ostree")  # fmt: skip
 _RECIPE = (
     "mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--skip=output/dev",
     # A mirror that is frozen at a date is good enough.
