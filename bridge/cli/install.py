@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.cli import options as shared
-from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from bridge.install.to_filesystem import Installed, Wanted
@@ -85,7 +84,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--root-ssh-authorized-keys", metavar="FILE", type=Path, help="keys that root accepts"
     )
     parser.add_argument("--stateroot", metavar="NAME", help="default: default")
-    shared.add_selinux(parser)
+    shared.add_labels(parser)
     shared.add_transfer(parser, plan=False)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -106,7 +105,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         root_spec=getattr(options, "root_mount_spec", None),
         boot_spec=getattr(options, "boot_mount_spec", None),
         bootloader=getattr(options, "bootloader", None),
-        selinux=not options.disable_selinux,
+        labelled=not options.disable_selinux,
     )
 
 
@@ -184,5 +183,5 @@ def _size(text: str) -> int:
     units = {"M": _MIB, "G": 1024 * _MIB, "T": 1024**2 * _MIB}
     unit = units.get(text[-1:].upper())
     if unit is None or not text[:-1].isdecimal() or not int(text[:-1]):
-        raise UsageError(f"{text!r:.50} is not a size such as 512M or 10G")
+        raise argparse.ArgumentTypeError(f"{text!r:.50} is not a size such as 512M or 10G")
     return int(text[:-1]) * unit

@@ -45,10 +45,10 @@ def check(path: Path, *, wipe: bool) -> int:
         raise UsageError(f"{path} is neither a file nor a block device")
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-    used = tools.run("wipefs", "--noheadings", "--parsable", str(path)).strip()
+    used = tools.run("wipefs", "--noheadings", "--output", "TYPE", str(path)).split()
     if used and not wipe:
-        kinds = sorted({line.split(",")[-2] if "," in line else line for line in used.splitlines()})
-        raise UsageError(f"{path} is in use ({', '.join(kinds)}); --wipe writes over it")
+        kinds = ", ".join(sorted(set(used)))
+        raise UsageError(f"{path} is in use ({kinds}); --wipe writes over it")
     if stat.S_ISBLK(status.st_mode):
         try:
             # Refused by the kernel while it, or a partition of it, is mounted or part of something.
@@ -135,7 +135,12 @@ def _attached(path: Path, partition: Partition) -> Iterator[str]:
     try:
         yield device
     finally:
-        tools.run("losetup", "--detach", device)
+        try:
+            tools.run("losetup", "--detach", device)
+        except BridgeError:
+            # Gone already is done: whoever detaches all that is not in use takes ours as well.
+            if Path("/sys/block", Path(device).name, "loop").exists():
+                raise
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,8 +84,10 @@ def _or(value: str | None, default: str) -> str:
     return default if value is None else value
 
 
-def _install_loader(made: disk.Disk, roots: list[Path], name: str | None) -> None:
+def _install_loader(made: disk.Disk, roots: Sequence[Path], name: str | None) -> None:
     """Put a boot loader on the EFI system partition: the one asked for, else what there is."""
+    if name == "none":
+        return
     grub, systemd = efi.find_grub(roots), efi.find_systemd_boot(roots)
     if name is None:
         name = "grub" if grub or not systemd else "systemd"
@@ -100,12 +103,12 @@ def _install_loader(made: disk.Disk, roots: list[Path], name: str | None) -> Non
         _install_systemd_boot(made, systemd)
 
 
-def _install_systemd_boot(made: disk.Disk, program: Path) -> None:
+def _install_systemd_boot(made: disk.Disk, program: bytes) -> None:
     """Fill the partition by way of a directory in its place, as if it were mounted there."""
     place = made.root / "boot" / systemd_boot.MOUNT
     target = place / efi.systemd_boot_name()
     target.parent.mkdir(parents=True)
-    shutil.copyfile(program, target)
+    target.write_bytes(program)
     (place / "loader").mkdir()
     (place / "loader/loader.conf").write_text("timeout 0\n")
     set_loader(made.root, "systemd")

@@ -9,6 +9,7 @@ from pathlib import Path
 from bridge.errors import NotFound, UsageError
 from bridge.pull.progress import Progress
 from bridge.sysroot import kargs, staging
+from bridge.sysroot.bootentry import without_prepare_root
 from bridge.sysroot.deploy import KernelArguments
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.origin import Origin
@@ -59,8 +60,9 @@ def change(path: str | Path, changes: Changes, *, progress: Progress | None = No
         first = state.next
         if first is None:
             raise NotFound(f"{sysroot.path} has no deployment; use: bootc-py switch IMAGE")
-        wanted = changes.apply(first.kargs)
-        if wanted == first.kargs:
+        current = without_prepare_root(first.kargs)
+        wanted = changes.apply(current)
+        if wanted == current:
             return Changed(first, wanted, False)
         origin = (first.origin or Origin("")).without_transient()
         done = deploy_and_drop(
@@ -72,4 +74,4 @@ def change(path: str | Path, changes: Changes, *, progress: Progress | None = No
             arguments=KernelArguments(override=wanted),
             stage=staging.how(sysroot),
         )
-        return Changed(done.deployment, done.deployment.kargs, True)
+        return Changed(done.deployment, wanted, True)

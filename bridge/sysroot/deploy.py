@@ -12,18 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
-from bridge.pull.image_commit import SELINUX_KEY
 from bridge.sysroot import (
     bls,
     boot_order,
     boot_space,
+    composefs,
     files,
     kargs,
     kargs_d,
     kernel,
-    prepare_root,
+    labels,
     retention,
-    selinux,
     staged,
     stateroot_var,
 )
@@ -242,7 +241,7 @@ def _prepare(
         durable.remove_tree(name, fd)
         checkout.checkout(sysroot.repo, new.checksum, fd, name)
         with files.directory(fd, name) as tree:
-            prepare_root.check(tree, f"image {new.checksum}")
+            composefs.add(sysroot, new, tree)
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
             options = inherited.changes.apply(_brought(sysroot, inherited.kargs_from, tree))
             kargs.check(options)
@@ -252,8 +251,7 @@ def _prepare(
                 merged = _merge_etc(sysroot, merge_from, tree, prepare if later else merge)
             if complete_etc is not None:
                 complete_etc(tree)
-            if SELINUX_KEY not in sysroot.repo.read_commit(new.checksum).metadata:
-                _label(sysroot, new, tree)
+            labels.label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")
@@ -301,15 +299,6 @@ def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
         )
     elif etc is None:
         os.mkdir("etc", 0o755, dir_fd=tree)
-
-
-def _label(sysroot: Sysroot, new: Deployment, tree: int) -> None:
-    with (
-        selinux.policy(tree) as labels,
-        files.directory(sysroot.ostree_fd, f"deploy/{new.stateroot}/var") as var,
-    ):
-        if labels is not None:
-            selinux.label(tree, var, labels)
 
 
 def _merge_etc(

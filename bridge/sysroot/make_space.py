@@ -25,7 +25,7 @@ def pull_with_room(
     depth: Depth,
     *,
     retain: bool,
-    selinux: bool,
+    labelled: bool,
 ) -> TransferReport:
     """Pull what is to be deployed. Where space is short, or may be, garbage is collected first;
     where there is too little still, deployments that only the settings keep go. Unless `retain`.
@@ -39,7 +39,7 @@ def pull_with_room(
                 reference,
                 network=network,
                 bootable=True,
-                selinux=selinux,
+                labelled=labelled,
                 depth=depth,
                 before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
                 careful=careful,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bridge.ostree.keyfile import KeyFile
 
 _REFERENCE = ("origin", "container-image-reference")
+_SELINUX = ("bootc-py", "selinux")
 TRANSIENT = "libostree-transient"
 _PINNED = (TRANSIENT, "pinned")
 _KEPT = (TRANSIENT, "bootc-py-kept")
@@ -23,14 +24,23 @@ class Origin(KeyFile):
     """An origin file; made by `parse` or `for_image`."""
 
     @classmethod
-    def for_image(cls, reference: str) -> Origin:
-        """Return a fresh origin of an image, `reference` in the form that ostree-ext writes."""
-        return cls("").with_value(*_REFERENCE, reference)
+    def for_image(cls, reference: str, *, labelled: bool = True) -> Origin:
+        """Return a fresh origin of an image, `reference` in the form that ostree-ext writes.
+
+        Where it is not `labelled`, SELinux labels are left out, of what comes after it too.
+        """
+        origin = cls("").with_value(*_REFERENCE, reference)
+        return origin if labelled else origin.with_value(*_SELINUX, "disabled")
 
     @property
     def image_reference(self) -> str | None:
         """The image that the deployment was made from, as ostree-ext writes it."""
         return self.get(*_REFERENCE)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether files get the labels of the image's SELinux policy, if it has one."""
+        return self.get(*_SELINUX) != "disabled"
 
     @property
     def pinned(self) -> bool:

@@ -102,6 +102,13 @@ def _dated(stamp: str, now: datetime) -> str:
     return timestamp.without_fraction(stamp) + (f", {ago}" if ago else "")
 
 
+def _size(count: int) -> str:
+    for power, unit in ((9, "GB"), (6, "MB")):
+        if count >= 10**power:
+            return f"{count / 10**power:.1f} {unit}"
+    return f"{count / 1000:.1f} kB"
+
+
 def _block(name: str, entry: Document, show: _Show, overlay: Document | None) -> str:
     image = entry["image"]
     more = show.of(entry)
@@ -114,7 +121,7 @@ def _block(name: str, entry: Document, show: _Show, overlay: Document | None) ->
         width = len(heading)
         lines = [f"{heading}: {_reference(image['image'])}", *_image_rows(image, width, show)]
     if more.size is not None:
-        lines.append(_row("Size", f"{more.size / 1e6:.1f} MB", width))
+        lines.append(_row("Size", f"{_size(more.size)} to download", width))
     if show.now is not None and more.since is not None:
         lines.append(_row("Deployed", _dated(timestamp.of(more.since), show.now), width))
     if entry["pinned"]:

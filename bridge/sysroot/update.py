@@ -30,6 +30,7 @@ from bridge.sysroot import (
     files,
     make_space,
     replaced,
+    selinux_off,
     staged,
     staging,
 )
@@ -83,12 +84,14 @@ def switch(
     retain: bool = False,
     depth: Depth = Depth.CHUNKS,
     keep: int | None = None,
-    selinux: bool = True,
+    labelled: bool = True,
 ) -> TransferReport:
     """Make the sysroot at `path` boot the image `reference` from the next boot on.
 
     An empty directory is made a sysroot first. Where that image is what boots next already,
     nothing is deployed. Images that no deployment needs any more are dropped, unless `retain`.
+    Where the image has an SELinux policy its files are labelled by it, unless not `labelled`;
+    then SELinux is off, and `upgrade` does the same.
     The sysroot's lock is held from beginning to end: what was pulled is what is deployed.
     On the running system the deployment is staged, where something is there to finalise it.
     Of deployments `keep` stay, or as many as the host's settings say.
@@ -104,7 +107,7 @@ def switch(
             depth,
             retain=retain,
             settings=_keeping(keep),
-            selinux=selinux,
+            labelled=labelled,
         )
 
 
@@ -116,16 +119,19 @@ def upgrade(
     depth: Depth = Depth.CHUNKS,
     download_only: bool = False,
     keep: int | None = None,
-    selinux: bool = True,
+    labelled: bool = True,
 ) -> TransferReport:
     """Bring the newest state of the tracked image to the next boot of the sysroot at `path`.
 
     With `download_only` it is brought here, and staged where that is done, but not for the next
-    boot: `use_downloaded` does the rest.
+    boot: `use_downloaded` does the rest. It is labelled for SELinux where the current deployment
+    is and `labelled` is true.
     """
     progress = progress or Progress()
     with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
         _refuse_layered(sysroot)
+        current = sysroot.load().current
+        labelled = labelled and (current is None or selinux_off.is_labelled(current))
         return _update(
             sysroot,
             tracked(sysroot),
@@ -134,7 +140,7 @@ def upgrade(
             depth,
             download_only=download_only,
             settings=_keeping(keep),
-            selinux=selinux,
+            labelled=labelled,
         )
 
 
@@ -154,7 +160,8 @@ def use_downloaded(path: str | Path, *, progress: Progress | None = None) -> Dep
             return state.staged
         reference = tracked(sysroot)
         commit = refs.current(sysroot.repo, image_ref(reference))
-        origin = Origin.for_image(origin_form(reference))
+        labelled = state.current is None or selinux_off.is_labelled(state.current)
+        origin = Origin.for_image(origin_form(reference), labelled=labelled)
         if commit is None or (state.next is not None and _is(state.next, commit, origin)):
             raise NotFound("nothing was downloaded that does not boot next already")
         progress.stage(Stage.DEPLOYING)
@@ -280,15 +287,15 @@ def _update(
     retain: bool = False,
     download_only: bool = False,
     settings: DeploymentSettings | None = None,
-    selinux: bool = True,
+    labelled: bool = True,
 ) -> TransferReport:
     # Before anything moves, for they may be wrong.
     settings = settings or deploy.host_settings(sysroot, sysroot.load())
     report = make_space.pull_with_room(
-        sysroot, reference, network, progress, depth, retain=retain, selinux=selinux
+        sysroot, reference, network, progress, depth, retain=retain, labelled=labelled
     )
     started = time.monotonic()
-    origin = Origin.for_image(origin_form(reference))
+    origin = Origin.for_image(origin_form(reference), labelled=labelled)
     state = sysroot.load()
     wanted = [each for each in state.all if _is(each, report.commit, origin)]
     if state.next is not None and state.next in wanted:
@@ -330,7 +337,11 @@ def _deployed(deployment: Deployment, state: State) -> Deployed:
 
 
 def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
-    return deployment.checksum == commit and deployment.image_reference == origin.image_reference
+    return (
+        deployment.checksum == commit
+        and deployment.image_reference == origin.image_reference
+        and selinux_off.is_labelled(deployment) == origin.labelled
+    )
 
 
 def deploy_and_drop(
@@ -352,7 +363,7 @@ def deploy_and_drop(
         commit,
         origin,
         stateroot=stateroot,
-        arguments=arguments,
+        arguments=arguments or selinux_off.arguments(sysroot, commit, origin),
         stage=stage,
         settings=settings,
     )
