@@ -208,10 +208,16 @@ def test_an_etc_that_cannot_be_merged_at_shutdown_is_told_when_staging(
 
 def test_a_directory_that_was_closed_stays_so(machine: Machine, root: Path) -> None:
     (machine.etc / "conf.d").chmod(0o700)
+    (machine.etc / "new").mkdir(mode=0o750)
+    os.mkfifo(machine.etc / "new/fifo")  # which libostree before 2024.2 does not copy
+    (machine.etc / "new/file").write_text("new\n")
     machine.publish("2")
     machine.bootc_py("upgrade")
     machine.shutdown(root)
-    assert (machine.order[0] / "etc/conf.d").stat().st_mode & 0o7777 == 0o700
+    etc = machine.order[0] / "etc"
+    assert (etc / "conf.d").stat().st_mode & 0o7777 == 0o700
+    assert (etc / "new").stat().st_mode & 0o7777 == 0o750
+    assert [each.name for each in (etc / "new").iterdir()] == ["file"]
 
 
 def test_what_is_only_downloaded_waits(machine: Machine, root: Path) -> None:

@@ -55,14 +55,19 @@ def prepare(old_default: int, old_etc: int, new_etc: int) -> EtcMerge:
     while a machine goes down. Returns how much that is by now; raises as `merge`.
 
     It would fail on some things that `merge` can do, and forget files in others: these are
-    conflicts, too. The one thing that is written is what it leaves as it finds it: owner, mode and
-    xattrs of directories.
+    conflicts, too. Little is written: owner, mode and xattrs of directories, which it leaves as it
+    finds them; and directories with sockets, FIFOs or device nodes, for what libostree before
+    2024.2 copies as a whole must not have such.
     """
     changes, _paths = _checked(old_default, old_etc, new_etc, later=True)
     for path in changes.modified:
         if _is_directory(old_etc, path) and _is_directory(new_etc, path):
             with files.directory(old_etc, path) as here, files.directory(new_etc, path) as new:
                 _copy_attributes(here, new)
+    for path in (*changes.modified, *changes.added):
+        if _is_special(old_etc, path):
+            with _parent(old_etc, new_etc, path.rpartition("/")[0]):
+                pass
     return EtcMerge(len(changes.modified), len(changes.removed), len(changes.added))
 
 
@@ -74,7 +79,7 @@ def _checked(
     paths = _to_apply(changes, old_default, old_etc)
     conflicts = _conflicts(paths, changes.removed, old_etc, new_etc)
     if later:
-        conflicts += _conflicts_for_libostree(changes, old_default, old_etc, new_etc)
+        conflicts += _conflicts_for_libostree(changes, paths, old_default, old_etc, new_etc)
     if conflicts:
         more = f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
         raise BridgeError(
@@ -84,28 +89,53 @@ def _checked(
 
 
 def _conflicts_for_libostree(
-    changes: Changes, old_default: int, old_etc: int, new_etc: int
+    changes: Changes, paths: Sequence[str], old_default: int, old_etc: int, new_etc: int
 ) -> list[str]:
     """Name what libostree's merge fails on, or forgets, and ours does not."""
-    found: dict[str, None] = {}
+    made = {
+        path
+        for path in changes.modified
+        if _is_directory(old_etc, path) and not _is_directory(old_default, path)
+    }
+    found = [
+        f"/etc/{_show(path)} was made a directory here and in the image"
+        for path in sorted(made)
+        if _is_directory(new_etc, path)
+    ]
     for path in changes.removed:
-        for parent in _parents(path):
-            if files.lstat(new_etc, parent) is None:
-                break
-            if not _is_directory(new_etc, parent):
-                deleted = f"/etc/{_show(path)} is deleted here"
-                found[f"{deleted} and /etc/{_show(parent)} is a file in the image"] = None
-                break
-    for path in (*changes.modified, *changes.added):
-        if not _is_directory(new_etc, path):
+        above = _file_above(new_etc, path)
+        if above is not None:
+            where = f"/etc/{_show(above)} is a file in the image"
+            found.append(f"/etc/{_show(path)} is deleted here and {where}")
+    for path in paths:
+        if not _is_special(old_etc, path):
             continue
-        was, now = (files.lstat(side, path) for side in (old_default, old_etc))
-        kind = stat.S_IFMT(now.st_mode) if now is not None else 0
-        if kind == stat.S_IFDIR and was is not None and not stat.S_ISDIR(was.st_mode):
-            found[f"/etc/{_show(path)} was made a directory here and in the image"] = None
-        elif kind not in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK):
-            found[f"/etc/{_show(path)} is a special file here and a directory in the image"] = None
-    return list(found)
+        above = _file_above(new_etc, path) or next((p for p in _parents(path) if p in made), None)
+        if _is_directory(new_etc, path):
+            found.append(f"/etc/{_show(path)} is a special file here and a directory in the image")
+        elif above is not None:
+            what = f"a special file, and /etc/{_show(above)} no directory in an image"
+            found.append(f"/etc/{_show(path)} is {what}")
+    return found
+
+
+def _file_above(top: int, path: str) -> str | None:
+    """Return what stands in place of a directory above `path`, as seen from the top."""
+    return next(
+        (
+            each
+            for each in _parents(path)
+            if files.lstat(top, each) is not None and not _is_directory(top, each)
+        ),
+        None,
+    )
+
+
+def _is_special(top: int, path: str) -> bool:
+    """Tell whether a socket, FIFO or device node is there."""
+    there = files.lstat(top, path)
+    kinds = (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK)
+    return there is not None and stat.S_IFMT(there.st_mode) not in kinds
 
 
 def _is_directory(top: int, path: str) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import BridgeError
 from bridge.sysroot.etc_diff import Changes, diff
-from bridge.sysroot.etc_merge import EtcMerge, merge
+from bridge.sysroot.etc_merge import EtcMerge, merge, prepare
 
 Tree = Mapping[str, str | None]
 """By path: a text, None for a directory, `-> target` for a symbolic link, `|` for a FIFO."""
@@ -162,6 +162,69 @@ def test_conflicts_are_named_before_anything_is_written(
         merged(tmp_path, opened, extra_old, extra_live, {**new, "gone": "1"})
     assert read(tmp_path / "new") == dict(sorted({**new, "gone": "1"}.items()))
     assert list((tmp_path / "escape").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "live", "new", "message"),
+    [
+        pytest.param(
+            {"d": None, "d/f": "1"}, {"d": None}, {"d": "2"},
+            "/etc/d/f is deleted here and /etc/d is a file in the image", id="deleted below",
+        ),
+        pytest.param(
+            {"d": None, "d/f": "1"}, {"d": None}, {"d": "-> ../escape"},
+            "/etc/d/f is deleted here and /etc/d is a file in the image", id="deleted by a link",
+        ),
+        pytest.param(
+            {"f": "1"}, {"f": None, "f/g": "x"}, {"f": None, "f/h": "2"},
+            "/etc/f was made a directory here and in the image", id="made a directory by both",
+        ),
+        pytest.param(
+            {}, {"p": "|"}, {"p": None},
+            "/etc/p is a special file here and a directory in the image", id="FIFO, directory",
+        ),
+        pytest.param(
+            {"f": "1"}, {"f": None, "f/p": "|"}, {},
+            "/etc/f/p is a special file, and /etc/f no directory in an image", id="FIFO below",
+        ),
+        pytest.param(
+            {}, {"d": None, "d/p": "|"}, {"d": "2"},
+            "/etc/d/p is a special file, and /etc/d no directory in an image", id="FIFO, file",
+        ),
+    ],
+)  # fmt: skip
+def test_what_libostree_cannot_merge_is_named_before_it_has_to(
+    tmp_path: Path,
+    opened: Callable[[Path], int],
+    old: Tree,
+    live: Tree,
+    new: Tree,
+    message: str,
+) -> None:
+    for name, tree in (("old", old), ("live", live), ("new", new)):
+        write(tmp_path / name, tree)
+    fds = [opened(tmp_path / name) for name in ("old", "live", "new")]
+    with pytest.raises(BridgeError) as caught:
+        prepare(*fds)
+    assert str(caught.value) == f"merging /etc: {message}; move these aside and try again"
+    assert read(tmp_path / "new") == dict(sorted(new.items()))
+    merge(*fds)  # which can do it
+
+
+def test_what_libostree_would_leave_is_done_before(
+    tmp_path: Path, opened: Callable[[Path], int]
+) -> None:
+    write(tmp_path / "old", {"d": None, "d/f": "1", "e": None})
+    write(tmp_path / "live", {"d": None, "d/f": "x", "e": None, "m": None, "m/n": None})
+    write(tmp_path / "new", {"d": None, "d/f": "2", "e": None})
+    for name in ("d", "m"):
+        (tmp_path / "live" / name).chmod(0o700)
+    os.mkfifo(tmp_path / "live/m/n/p")
+    found = prepare(*(opened(tmp_path / name) for name in ("old", "live", "new")))
+    assert found == EtcMerge(2, 0, 3)
+    assert read(tmp_path / "new") == {"d": None, "d/f": "2", "e": None, "m": None, "m/n": None}
+    modes = {name: (tmp_path / "new" / name).stat().st_mode & 0o777 for name in ("d", "e", "m")}
+    assert modes == {"d": 0o700, "e": 0o755, "m": 0o700}
 
 
 def test_several_conflicts_are_told_in_one_line(

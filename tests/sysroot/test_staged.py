@@ -166,6 +166,36 @@ def test_what_was_only_downloaded_stays_so_through_a_rollback(
     assert not state.staged_locked and state.next is state.staged
 
 
+def test_unlocking_keeps_what_we_do_not_know(run: Path) -> None:
+    target = Staged("os", A, 0, SUM, None, None)
+    document = variant.decode("a{sv}", staged.render(target))
+    others = {"overlay-initrds": Variant("as", ["x.img"]), "later": Variant("t", 7)}
+    run.mkdir()
+    (run / "staged-deployment").write_bytes(
+        variant.encode("a{sv}", {**document, "locked": Variant("b", True), **others})
+    )
+    found = staged.read()
+    assert found is not None and found.locked
+    staged.unlock()
+    assert staged.read() == target
+    data = (run / "staged-deployment").read_bytes()
+    assert variant.decode("a{sv}", data) == {**document, **others}
+    staged.lock()
+    found = staged.read()
+    assert found is not None and found.locked
+    assert (run / "staged-deployment").read_bytes() == data
+
+
+def test_without_kernel_arguments_it_has_those_of_its_merge_deployment(
+    fake: Fake, booted: Sysroot, run: Path
+) -> None:
+    stage(fake)
+    for merge, expected in ((f"{B}.0", ("rw",)), (f"{C}.7", ())):
+        staged.write(Staged("default", C, 0, SUM, ("default", merge), None))
+        state = booted.load()
+        assert state.staged is not None and state.staged.kargs == expected
+
+
 def test_another_takes_its_place(fake: Fake, booted: Sysroot, run: Path) -> None:
     first = stage(fake, locked=True)
     second = stage(fake, "e" * 64)
