@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 . tools/setup.sh
 need_packages python3 python3-venv mmdebstrap buildah skopeo umoci docker-registry ostree zstd \
-    crun podman apache2-utils acl attr netavark uidmap gcc libc6-dev strace e2fsprogs btrfs-progs
+    crun podman apache2-utils acl attr netavark uidmap gcc libc6-dev strace e2fsprogs btrfs-progs \
+    selinux-utils
 need_environment test,dev
 python=.venv/bin/python
 $python -m ruff check .

@@ -17,6 +17,7 @@ PACKAGES = {
     "mmdebstrap": "mmdebstrap",
     "losetup": "mount",
     "ostree": "ostree",
+    "matchpathcon": "selinux-utils",
     "podman": "podman",
     "skopeo": "skopeo",
     "strace": "strace",

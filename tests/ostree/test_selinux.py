@@ -119,7 +119,7 @@ def test_a_policy_that_cannot_be_used_is_one_line(
 
 def test_without_the_library_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selinux, "_LIBRARY", "libselinux.so.0-none")
-    with pytest.raises(BridgeError, match="install libselinux1.*--disable-selinux"):
+    with pytest.raises(BridgeError, match=r"install libselinux1.*--disable-selinux"):
         looked_up({})
 
 
