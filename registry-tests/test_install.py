@@ -206,7 +206,7 @@ def test_a_real_image_from_a_registry_onto_ext4_with_systemd_boot(
         assert status["spec"]["image"] == {"image": target, "transport": "registry"}
         assert not list((made.root / "boot/efi").iterdir())
         listed = bootc_py("image", "list", "--sysroot", made.root, "--json").json
-        assert [each["reference"] for each in listed["images"]] == [target]
+        assert [each["reference"] for each in listed] == [f"docker://{target}"]
 
         # What boots is on the partition, as it is in /boot.
         esp = on_esp(disk, scratch)

@@ -3,9 +3,10 @@
 every    small images: each command disturbed at every call that changes files, or at some
 random   images of real size: each command killed at random moments, round after round
 power    small images: the power goes at random calls, on a disk that keeps only what was synced
-machine  the host image in QEMU: it is killed at random moments, its disk judged and booted
+machine  a machine in QEMU: the power goes at random moments, and it boots again, round after round
 
-Needs root, docker-registry, skopeo, ostree, gcc; `random` the images of tools/images too.
+Needs root, docker-registry, skopeo, ostree, gcc; `random` and `machine` the images of tools/images
+too, and `machine` QEMU, dosfstools, fdisk, mtools.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[1:1] = [str(ROOT), str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
-from rig import hosts  # noqa: E402
 from rig.command import Done  # noqa: E402
 from rig.crash import chance, machine, power, rounds, scenes, zygote  # noqa: E402
 from rig.crash.shim import Call, Disturbance  # noqa: E402
@@ -94,18 +94,21 @@ def _random(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _machine(options: argparse.Namespace) -> Iterator[Row]:
-    for command in options.commands or machine.COMMANDS:
-        started, faults, cuts = time.monotonic(), [], 0
-        with hosts.made() as made, cache.scratch(cache.root() / "work") as work:
-            subject = made.machine(command, work)
-            try:
-                for cut in machine.rounds(subject, command, options.rounds, options.seed):
-                    cuts += 1
-                    when = "at its end" if cut.ended else f"after {cut.seconds:.1f} s"
-                    print(f"    {command}: {when}, booted {cut.booted[:12]}", file=sys.stderr)
-            except (AssertionError, OSError) as error:
-                faults.append(f"{command}: round {cuts + 1}: {str(error)[:2000]}")
-        yield command, cuts, len(faults), _since(started), faults
+    with cache.scratch(cache.root() / "work") as work:
+        started, number = time.monotonic(), 0
+        try:
+            steps = options.steps or machine.COURSE
+            chosen = [steps[number % len(steps)] for number in range(options.rounds)]
+            for done in machine.cuts(machine.make(work), chosen, options.seed):
+                number = done.number
+                yield (
+                    *(number, done.step, f"{done.boot:.0f}", f"{done.after:.1f}"),
+                    *("yes" if each else "no" for each in (done.hit, done.moved)),
+                    *(_since(started), []),
+                )
+        except AssertionError as error:
+            # The next round would go on with this disk.
+            yield *(number + 1, *"-----"), _since(started), [str(error)[:500]]
 
 
 def publish(registry: Registry, name: str, work: Path) -> Iterator[chance.Published]:
@@ -189,12 +192,13 @@ def _parser() -> argparse.ArgumentParser:
     cuts.set_defaults(run=_power, heading="   scene    rounds    faults   seconds")
 
     machines = kinds.add_parser("machine")
-    machines.add_argument(
-        "commands", nargs="*", metavar="COMMAND", help=", ".join(machine.COMMANDS)
-    )
-    machines.add_argument("--rounds", type=int, default=15, help="of each (default: %(default)s)")
+    machines.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(machine.STEPS))
+    machines.add_argument("--rounds", type=int, default=30, help="in all (default: %(default)s)")
     machines.add_argument("--seed", type=int, default=1)
-    machines.set_defaults(run=_machine, heading=" command    rounds    faults   seconds")
+    machines.set_defaults(
+        run=_machine,
+        heading="   round      step      boot     after       hit     moved   seconds",
+    )
     return parser
 
 

@@ -84,7 +84,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--root-ssh-authorized-keys", metavar="FILE", type=Path, help="keys that root accepts"
     )
     parser.add_argument("--stateroot", metavar="NAME", help="default: default")
-    shared.add_selinux(parser)
+    shared.add_labels(parser)
     shared.add_transfer(parser, plan=False)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -105,7 +105,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         root_spec=getattr(options, "root_mount_spec", None),
         boot_spec=getattr(options, "boot_mount_spec", None),
         bootloader=getattr(options, "bootloader", None),
-        selinux=not options.disable_selinux,
+        labelled=not options.disable_selinux,
     )
 
 

@@ -22,7 +22,7 @@ from bridge.pull.pull import pull
 from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferReport, append_history
 from bridge.registry.options import NetworkOptions
-from bridge.sysroot import boot_order, deploy, kargs
+from bridge.sysroot import boot_order, deploy, kargs, selinux_off
 from bridge.sysroot.deploy import KernelArguments
 from bridge.sysroot.initialise import DEFAULT_STATEROOT, initialise
 from bridge.sysroot.origin import Origin
@@ -48,7 +48,7 @@ class Wanted:
     filesystem: str | None = None
     """What the root is: refused where the image asks for another. `None`: not looked at."""
     bootloader: str | None = None
-    selinux: bool = True
+    labelled: bool = True
     """Whether to label files by the policy that the image carries."""
 
 
@@ -91,7 +91,7 @@ def to_filesystem(
             raise UsageError(f"{path} has a system already; `switch --sysroot` changes it")
         report = pull(
             sysroot.repo, wanted.image, network=network, bootable=True, depth=depth,
-            selinux=wanted.selinux, progress=progress,
+            labelled=wanted.labelled, progress=progress,
         )  # fmt: skip
         started = time.monotonic()
         progress.stage(Stage.DEPLOYING)
@@ -99,7 +99,10 @@ def to_filesystem(
         if wanted.filesystem is not None and config.filesystem not in (None, wanted.filesystem):
             raise OtherFileSystem(wanted.filesystem, config.filesystem)
         boot_spec = _first(wanted.boot_spec, config.boot_mount_spec, _spec(path / "boot"))
-        arguments = _arguments(_root_kargs(path, wanted, config), wanted, config)
+        local = _root_kargs(path, wanted, config)
+        if selinux_off.is_unlabelled(sysroot.repo, report.commit):
+            local = (*local, selinux_off.ARGUMENT)
+        arguments = _arguments(local, wanted, config)
 
         def complete_etc(tree: int) -> None:
             first_state.write_fstab(tree, boot_spec, wanted.esp_spec)
@@ -109,7 +112,7 @@ def to_filesystem(
         done = deploy.deploy(
             sysroot,
             report.commit,
-            Origin.for_image(target),
+            Origin.for_image(target, labelled=wanted.labelled),
             stateroot=wanted.stateroot or config.stateroot,
             arguments=arguments,
             complete_etc=complete_etc,
@@ -121,7 +124,7 @@ def to_filesystem(
                 refs.write(sysroot.repo, image_ref(wanted.target), report.commit)
                 refs.delete(sysroot.repo, image_ref(wanted.image))
         text = first_state.aleph(
-            stored, wanted.image.name, (wanted.target or wanted.image).name, wanted.selinux
+            stored, wanted.image.name, (wanted.target or wanted.image).name, wanted.labelled
         )
         durable.replace_file(first_state.ALEPH, text.encode(), sysroot.fd)
         report.changed = True

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
-from bridge.pull.image_commit import SELINUX_KEY
 from bridge.sysroot import (
     bls,
     boot_order,
@@ -21,9 +20,9 @@ from bridge.sysroot import (
     kargs,
     kargs_d,
     kernel,
+    labels,
     prepare_root,
     retention,
-    selinux,
     staged,
     stateroot_var,
 )
@@ -122,7 +121,6 @@ def deploy(
         add_stateroot(sysroot, name)
         cleanup(sysroot, before)
         merge_from = merge_deployment or before.merge_deployment(name)
-        origin = origin.with_since(int(time.time()))
         new = Deployment(name, commit, _serial(sysroot, name, commit), "", origin=origin)
         changes = arguments or KernelArguments()
         try:
@@ -134,13 +132,15 @@ def deploy(
             )
             kept = list(before.deployments)
             if not retain:
-                wanted = settings or _settings(sysroot, before)
+                wanted = settings or host_settings(sysroot, before)
                 kept = retention.kept(kept, name, merge_from, wanted, time.time())
             least = [each for each in kept if retention.must_stay(each, name, merge_from)]
+            order, kept = _make_room(sysroot, before, new, kept, least)
             if stage is not None:
-                _keep_with_libostree(sysroot, before, kept, least)
+                _require_room(sysroot, new)
+                _keep_with_libostree(sysroot, order, kept, least)
                 return _stage(sysroot, new, merge_from, merged, stage)
-            after, kept = _write(sysroot, before, new, kept, least)
+            after = boot_order.write(sysroot, order, [new, *kept])
         except BaseException:
             # Whatever it was, the half-made deployment goes; cleanup would find it otherwise.
             with contextlib.suppress(OSError, BridgeError):
@@ -167,8 +167,8 @@ def _is_of(deployment: Deployment | None, stateroot: str) -> bool:
     return deployment is not None and deployment.stateroot == stateroot
 
 
-def _settings(sysroot: Sysroot, state: State) -> DeploymentSettings:
-    """Return what the current deployment is told about itself."""
+def host_settings(sysroot: Sysroot, state: State) -> DeploymentSettings:
+    """Return the settings that the current deployment holds; `UsageError` where they are wrong."""
     if state.current is None:
         return DeploymentSettings()
     with files.directory(sysroot.ostree_fd, state.current.path) as tree:
@@ -251,8 +251,7 @@ def _prepare(
                 merged = _merge_etc(sysroot, merge_from, tree, check if later else merge)
             if complete_etc is not None:
                 complete_etc(tree)
-            if SELINUX_KEY not in sysroot.repo.read_commit(new.checksum).metadata:
-                _label(sysroot, new, tree)
+            labels.label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")
@@ -298,15 +297,6 @@ def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
         os.mkdir("etc", 0o755, dir_fd=tree)
 
 
-def _label(sysroot: Sysroot, new: Deployment, tree: int) -> None:
-    with (
-        selinux.policy(tree) as labels,
-        files.directory(sysroot.ostree_fd, f"deploy/{new.stateroot}/var") as var,
-    ):
-        if labels is not None:
-            selinux.label(tree, var, labels)
-
-
 def _merge_etc(
     sysroot: Sysroot,
     merge_from: Deployment,
@@ -331,26 +321,32 @@ def _unlink(top: int, path: str, name: str) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def _write(
+def _make_room(
     sysroot: Sysroot,
     before: State,
     new: Deployment,
     kept: list[Deployment],
     least: list[Deployment],
 ) -> tuple[State, list[Deployment]]:
-    """Write the boot order; return it, and what was kept.
+    """Where /boot is too small for the old kernels and the new one, write a boot order without what
+    is to go anyway, as libostree does, or else without what only the settings keep.
 
-    Where /boot is too small for old and new at once that is done in two steps, as libostree does:
-    the first drops what is to go anyway, or else what only the settings keep, so that its kernels
-    make room.
+    Returns the order as it is now, and what is kept.
     """
     for staying in (kept, least):
         if staying and _makes_room(sysroot, new, staying):
-            before = boot_order.write(sysroot, before, staying)
-            remove_kernels(sysroot, before)
-            kept = staying
-            break
-    return boot_order.write(sysroot, before, [new, *kept]), kept
+            order = boot_order.write(sysroot, before, staying)
+            remove_kernels(sysroot, order)
+            return order, staying
+    return before, kept
+
+
+def _require_room(sysroot: Sysroot, new: Deployment) -> None:
+    """Raise `NoSpace` where the new kernel does not fit into /boot, while somebody is there to see
+    it: libostree would find that out when the machine goes down."""
+    with files.directory(sysroot.ostree_fd, new.path) as tree:
+        found = kernel.find(tree, f"image {new.checksum}", new.bootcsum)
+        kernel.require_room(found, tree, sysroot.boot_fd, new.stateroot)
 
 
 def _makes_room(sysroot: Sysroot, new: Deployment, kept: list[Deployment]) -> bool:

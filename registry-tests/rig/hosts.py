@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,20 @@ from tools.images.layout import Layout
 from tools.images.spec import VERSIONS
 
 NAME = "os/host"
-GUEST = f"127.0.0.1:5000/{NAME}:stable"
-"""What the machine follows: a registry of its own."""
-_REGISTRY = """\
+REGISTRY = "127.0.0.1:5000"
+"""Where a machine's own registry listens."""
+START_REGISTRY = (
+    "./docker-registry serve registry.yml >/dev/null 2>&1 & "
+    f"until bash -c '</dev/tcp/{REGISTRY.replace(':', '/')}' 2>/dev/null; do sleep 0.2; done"
+)
+_CONFIG = f"""\
 version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: /run/testdata/registry}}
-http: {addr: 127.0.0.1:5000}
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: /run/{qemu.DATA}/registry}}}}
+http: {{addr: {REGISTRY}}}
 """
+_DISK_SIZE = 4 << 30
+_DATA_MEBIBYTES = 640
 
 
 @dataclass(frozen=True)
@@ -43,21 +49,6 @@ class Made:
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", path, work], check=True)
         return Machine(work / self.disk.name, work / self.data.name, work)
 
-    def machine(self, command: str, work: Path) -> Machine:
-        """A machine on which little is left to do for an upgrade, or that can be rolled back."""
-        machine = self.copy(work)
-        storage = published.storage({f"{NAME}:v2": self.versions["v2"]})
-        with machine.mounted() as root, run_registry(storage, read_only=True) as registry:
-            image = f"{registry.host}/{NAME}:v2"
-            words = (
-                ("image", "pull", image, "--repo", root / "ostree/repo")
-                if command == "upgrade"
-                else ("switch", image, "--sysroot", root)
-            )
-            done = bootc_py(*words, PLAIN_HTTP, "--quiet")
-            assert done.code == 0, done.err
-        return machine
-
 
 @contextmanager
 def made() -> Iterator[Made]:
@@ -65,24 +56,35 @@ def made() -> Iterator[Made]:
     the registry that the machine is going to run."""
     versions = {each: build.image("host", each, "zstd") for each in VERSIONS}
     with cache.scratch(cache.root() / "work") as work:
-        disk = work / "disk.img"
-        with disk.open("wb") as file:
-            file.truncate(4 << 30)
         storage = published.storage({f"{NAME}:v1": versions["v1"]})
         with run_registry(storage, read_only=True) as registry:
-            done = bootc_py(
-                "install", "to-disk", f"{registry.host}/{NAME}:v1", disk, PLAIN_HTTP, "--json",
-                "--target-imgref", GUEST, "--bootloader", "grub",
-                "--bootloader-from", efi_loaders.root("forky"),
-                *(f"--karg={each}" for each in qemu.KARGS),
+            machine = installed(
+                work, f"{registry.host}/{NAME}:v1",
+                f"{NAME}:stable", {f"{NAME}:stable": versions["v2"]},
+                "--bootloader=grub", "--bootloader-from", efi_loaders.root("forky"),
             )  # fmt: skip
-        assert done.code == 0, done.err
-        content = work / "content"
-        (content / "registry").mkdir(parents=True)
-        published.clone(published.storage({f"{NAME}:stable": versions["v2"]}), content / "registry")
-        shutil.copy(require("docker-registry"), content)
-        (content / "registry.yml").write_text(_REGISTRY)
-        data = work / "data.img"
-        qemu.data_disk(data, content, 640)
-        Machine(disk, data, work).prepare()
-        yield Made(disk, data, versions)
+        yield Made(machine.disk, machine.data, versions)
+
+
+def installed(
+    work: Path, image: str, follows: str, stock: Mapping[str, Layout], *options: str | Path
+) -> Machine:
+    """A machine in the directory `work`, with `image` on its disk. `stock` is what its own registry
+    has, by REPOSITORY:TAG; it follows the image `follows` of that."""
+    disk, data, content = work / "disk.img", work / "data.img", work / "content"
+    with disk.open("wb") as file:
+        file.truncate(_DISK_SIZE)
+    done = bootc_py(
+        "install", "to-disk", image, disk, PLAIN_HTTP, "--json",
+        "--target-imgref", f"{REGISTRY}/{follows}",
+        *(f"--karg={each}" for each in qemu.KARGS), *options,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (content / "registry").mkdir(parents=True)
+    published.clone(published.storage(stock), content / "registry")
+    shutil.copy(require("docker-registry"), content)
+    (content / "registry.yml").write_text(_CONFIG)
+    qemu.data_disk(data, content, _DATA_MEBIBYTES)
+    machine = Machine(disk, data, work)
+    machine.prepare()
+    return machine

@@ -9,7 +9,6 @@ administrator's file, so upgrades keep it.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import subprocess
@@ -34,7 +33,7 @@ After=basic.target systemd-networkd.service
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'mkdir -p /run/{DATA} && mount LABEL={DATA} /run/{DATA} && \
-exec sh /run/{DATA}/run.sh >/dev/ttyS1 2>&1'
+cd /run/{DATA} && exec sh run.sh >/dev/ttyS1 2>&1'
 """
 _SECTION = re.compile(r"@@@ ([\w.-]+)\n(.*?)@@@ \1 ended (\d+)\n", re.DOTALL)
 KARGS = (
@@ -110,13 +109,13 @@ class Machine:
         After the last the machine is switched off. With `firmware` it reboots by itself, else
         each time the newest entry on the disk is started.
         """
-        self.write_script(steps)
+        self.write_script(_script(steps))
         if firmware:
-            output = self._boot(*self._firmware())
+            output = self.boot(*self._firmware())
         else:
             output = ""
             for _ in steps:
-                output += self._boot(*self.direct())
+                output += self.boot(*self.direct())
         found = {name: Said(int(code), text) for name, text, code in _SECTION.findall(output)}
         missing = [name for each in steps for name in each if name not in found]
         assert not missing, f"not done: {missing}; what was:\n{output[-6000:]}"
@@ -161,7 +160,8 @@ class Machine:
             "-drive", f"if=pflash,format=raw,unit=1,file={variables}",
         ]  # fmt: skip
 
-    def _boot(self, *options: str) -> str:
+    def boot(self, *options: str) -> str:
+        """Start QEMU and wait for its end; what the commands, and others on their line, printed."""
         serial = self.work / f"serial-{time.monotonic_ns()}.log"
         started = time.monotonic()
         process = self.start(*options, serial=serial)
@@ -175,24 +175,24 @@ class Machine:
         print(f"{_text(serial)}\n{time.monotonic() - started:.0f} s")
         return _text(serial.with_suffix(".done"))
 
-    def write_script(self, steps: list[Mapping[str, str]], *, ends: bool = True) -> None:
-        """Write what is to be done in each boot; unless it `ends`, the last one goes on."""
-        lines = [
-            "cd /run/testdata",
-            "boot=$(($(cat boot 2>/dev/null || echo 0) + 1))",
-            "echo $boot >boot",
-            'step() { echo "@@@ $1"; sh -c "$2"; code=$?; echo; echo "@@@ $1 ended $code"; }',
-        ]
-        for number, each in enumerate(steps, 1):
-            lines.append(f"if [ $boot = {number} ]; then")
-            lines += [f"step {name} {_quoted(command)}" for name, command in each.items()]
-            is_last = number == len(steps)
-            if ends or not is_last:
-                lines += ["sync", f"systemctl {'poweroff' if is_last else 'reboot'}"]
-            lines.append("fi")
+    def write_script(self, script: str) -> None:
+        """Have the machine run a shell script when it boots, in the data disk's directory."""
         with mounted_file(self.data, self.work / "data") as data:
-            (data / "run.sh").write_text("\n".join(lines) + "\n")
+            (data / "run.sh").write_text(script)
             (data / "boot").unlink(missing_ok=True)
+
+
+def _script(steps: list[Mapping[str, str]]) -> str:
+    lines = [
+        "boot=$(($(cat boot 2>/dev/null || echo 0) + 1))",
+        "echo $boot >boot",
+        'step() { echo "@@@ $1"; sh -c "$2"; code=$?; echo; echo "@@@ $1 ended $code"; }',
+    ]
+    for number, each in enumerate(steps, 1):
+        lines.append(f"if [ $boot = {number} ]; then")
+        lines += [f"step {name} {_quoted(command)}" for name, command in each.items()]
+        lines += ["sync", f"systemctl {'poweroff' if number == len(steps) else 'reboot'}", "fi"]
+    return "\n".join(lines) + "\n"
 
 
 def _text(path: Path) -> str:
@@ -201,12 +201,6 @@ def _text(path: Path) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
-
-
-def booted_checksum(status: Said) -> str:
-    """The commit that runs, from `bootc-py status --format json`."""
-    checksum: str = json.loads(status.ok)["status"]["booted"]["ostree"]["checksum"]
-    return checksum
 
 
 def data_disk(image: Path, content: Path, mebibytes: int) -> None:

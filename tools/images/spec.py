@@ -66,7 +66,11 @@ VERSIONS = {
 }
 IMAGES = {"base": Image("base"), "server": Image("server", parent="base")}
 """Those that depend on Debian alone, and are measured."""
-ALL = {**IMAGES, "host": Image("host", parent="base", has_wheels=True)}
+ALL = {
+    **IMAGES,
+    "host": Image("host", parent="base", has_wheels=True),
+    "selinux": Image("selinux", parent="base"),
+}
 
 
 @functools.cache

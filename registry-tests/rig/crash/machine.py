@@ -1,131 +1,243 @@
-"""Power cuts of whole machines: QEMU is killed at a random moment, and the disk is judged.
+"""Power cuts of a machine: QEMU is killed while it switches, goes down to finalise, or rolls back.
 
-What the machine has not flushed is in its own memory, and gone. The disk is looked at from here
-first (its journal replayed by mounting it): `ostree fsck`, and entries of which each leads to a
-whole deployment with its kernel. Then it is started, and has to come up with one of the deployments
-that it had, or was to get.
+What the machine did not sync was in its own memory, and is gone. Every round goes on with the disk
+that the round before left: that the machine is up again, from the newest boot entry on the disk,
+and knows which deployment it runs, is what the next round begins with.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import random
-import shutil
+import re
+import select
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.command import PLAIN_HTTP
-from rig.crash import host
-from rig.peers import require
-from rig.qemu import Machine, booted_checksum
+from rig import hosts, qemu, store
+from rig.command import PLAIN_HTTP, bootc_py
+from rig.crash import host, variants
+from rig.qemu import Machine
+from tools.images import build, cache
 
-_STARTED = "@@@ work"
-_MARK = 60.0
-"""Seconds for a machine to come as far as its work, at the most ten times."""
-
-COMMANDS = {
-    # What is staged is finalised while the machine goes down: that is part of it.
-    "upgrade": f"bootc-py upgrade --json {PLAIN_HTTP} >/dev/null 2>&1; systemctl reboot; sleep 99",
-    "rollback": "bootc-py rollback >/dev/null 2>&1; systemctl reboot; sleep 99",
-}
-REGISTRY = (
-    "./docker-registry serve registry.yml >/dev/null 2>&1 & "
-    "until bash -c '</dev/tcp/127.0.0.1/5000' 2>/dev/null; do sleep 0.2; done"
-)
+REPOSITORY = "os/variant"
+NAMES = ("a", "b", "c")
+_STATUS, _ADMIN, _UP = "@@@ status", "@@@ admin", "@@@ up"
+_CUT, _DONE, _FAILED = "@@@ cut", "@@@ done", "@@@ failed"
+_KEPT = Path("etc/kept/file")
+"""Files that were in /etc from the beginning, and are in every deployment's."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One round: when the power went, and what the machine booted after that."""
+class Step:
+    """What the machine is at when the power goes.
 
-    command: str
-    seconds: float
-    """After the command began; it had ended by itself where `ended`."""
-    ended: bool
-    booted: str
-
-
-def rounds(
-    machine: Machine, command: str, count: int, seed: int, whole: float = 0.0
-) -> Iterator[Cut]:
-    """Cut the power of copies of a machine, `count` times, while it does `command`.
-
-    Fails where a disk is not what it should be. The command takes about `whole` seconds; where that
-    is not known, the first round is left to end by itself.
+    `commands` print the line from which on the moment is drawn. The moments lie in as long a time
+    as `span` boots take: longer than the step, on any machine.
     """
-    dice = random.Random(f"{seed} {command}")
-    known = _deployments(machine)
-    for number in range(count):
-        moment = whole * dice.random() if whole else None
-        copy = _copy(machine, number)
-        took, ended = _run(copy, command, moment)
-        whole = max(whole, took)
-        booted = _judge(copy, known if command == "rollback" else None)
-        shutil.rmtree(copy.work)
-        yield Cut(command, took, ended, booted)
+
+    commands: str
+    span: float
+    moves: bool
+    """Whether another deployment may boot next than the one that runs."""
 
 
-def _copy(machine: Machine, number: int) -> Machine:
-    work = machine.work / f"round-{number}"
-    work.mkdir()
-    for path in (machine.disk, machine.data):
-        subprocess.run(["cp", "--sparse=always", "--reflink=auto", path, work], check=True)
-    return Machine(work / machine.disk.name, work / machine.data.name, work)
+_STAGE = f"bootc-py switch --quiet {PLAIN_HTTP} {hosts.REGISTRY}/{REPOSITORY}:$next"
+# A unit whose stopping comes right before that of the one that finalises.
+_WATCH = f"""\
+systemd-run --quiet --unit=cut --property=RemainAfterExit=yes --property=DefaultDependencies=no \
+    --property=Conflicts=shutdown.target --property=After=ostree-finalize-staged.service \
+    --property='Before=basic.target shutdown.target' \
+    --property='ExecStop=/bin/sh -c "echo {_CUT} >/dev/ttyS1"' true"""
+STEPS = {
+    "switch": Step(f"echo {_CUT} && {_STAGE} && echo {_DONE}", 1.2, moves=False),
+    "finalise": Step(f"{_STAGE} && {_WATCH} && systemctl poweroff", 0.5, moves=True),
+    "rollback": Step(f"echo {_CUT} && bootc-py rollback --quiet && echo {_DONE}", 0.3, moves=True),
+}
+COURSE = ("finalise", "rollback", "switch", "finalise")
+"""Turns: finalising is where most is at stake."""
+_SCRIPT = f"""\
+echo {_STATUS}; bootc-py status --format json
+echo {_ADMIN}; ostree admin status
+echo {_UP}
+echo {{number}} >/etc/life
+{hosts.START_REGISTRY}
+next={{next}}
+{{commands}} || echo {_FAILED}
+"""
 
 
-def _run(machine: Machine, command: str, moment: float | None) -> tuple[float, bool]:
-    """Start the machine, and kill it `moment` seconds after its work began; or let it end.
+@dataclass(frozen=True)
+class Boots:
+    """A deployment in the boot order, and the name of its variant."""
 
-    Returns the seconds since then, and whether it had ended by itself.
+    deployment: str
+    variant: str
+    life: str
+    """What the machine wrote last into its `/etc`."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One power cut."""
+
+    number: int
+    step: str
+    boot: float
+    """Seconds until the machine was up."""
+    after: float
+    """Seconds into the step."""
+    hit: bool
+    """Whether the step was still going on."""
+    moved: bool
+    """Whether what boots next is not what ran."""
+
+
+def make(work: Path) -> Machine:
+    """A machine with two variants deployed, and a registry of its own that has three."""
+    plain, packed = (build.image("host", "v1", form) for form in ("plain", "zstd"))
+    initramfs = variants.initramfs(plain)
+    images = {name: variants.variant(packed, work / name, name, *initramfs) for name in NAMES}
+    machine = hosts.installed(
+        work, images["a"].reference, f"{REPOSITORY}:a",
+        {f"{REPOSITORY}:{name}": each for name, each in images.items()}, "--bootloader=none",
+    )  # fmt: skip
+    with machine.mounted() as root:
+        (tree,) = root.glob("ostree/deploy/*/deploy/*.0")
+        (tree / _KEPT.parent).mkdir()
+        for name, text in _kept().items():
+            (tree / name).write_text(text)
+        done = bootc_py("switch", images["b"].reference, "--sysroot", root, "--quiet")
+        assert done.code == 0, done.err
+    return machine
+
+
+def cuts(machine: Machine, steps: Iterable[str], seed: int) -> Iterator[Round]:
+    """One round for each of `steps`, and one more boot; fails where what is promised does not hold.
+
+    The store is whole, and so are all deployments, to our own fsck and to libostree's; what boots
+    next is the old or the new, and it does boot. A new one has the `/etc` of the moment.
     """
-    machine.write_script([{"registry": REGISTRY, "work": COMMANDS[command]}], ends=False)
-    serial = machine.work / "serial.log"
-    process = machine.start(*machine.direct(), serial=serial)
-    try:
-        _wait_for(serial.with_suffix(".done"), process)
-        began = time.monotonic()
+    dice = random.Random(seed)
+    found = look(machine)
+    for number, name in enumerate(steps, 1):
+        ran, step = found[0], STEPS[name]
+        free = [each for each in NAMES if each not in [there.variant for there in found]]
+        script = _SCRIPT.format(number=number, next=free[0], commands=step.commands)
+        with Life.begin(machine, script) as life:
+            life.check_booted(ran)
+            life.wait_for(_CUT)
+            after = dice.uniform(0, step.span * life.boot)
+            ended = life.cut(after)
+            found = look(machine)
+            boot, hit = life.boot, not (ended or _DONE in life.said)
+            moved = found[0].deployment != ran.deployment
+            assert step.moves or not moved, f"{name}: {found[0]} boots next, not {ran}"
+            if moved and name == "finalise":
+                assert (found[0].variant, found[0].life) == (free[0], str(number)), found
+        yield Round(number, name, boot, after, hit, moved)
+    with Life.begin(machine, _SCRIPT.format(number=0, next="", commands="")) as life:
+        life.check_booted(found[0])
+
+
+def look(machine: Machine) -> list[Boots]:
+    """What the disk has, in boot order; fails where anything of it is not whole."""
+    with machine.mounted() as root:
+        store.fsck(root / "ostree/repo")
+        done = bootc_py("fsck", "--sysroot", root, "--quiet")
+        assert done.code == 0, done.err
+        boots = host.boots(root, shallow=True)
+        names = [boot.deployment for boot in boots]
+        assert host.names(root) == names
+        found = []
+        for name in names:
+            (tree,) = root.glob(f"ostree/deploy/*/deploy/{name}")
+            for path, text in _kept().items():
+                assert (tree / path).read_text() == text
+            life = tree / "etc/life"
+            text = life.read_text().strip() if life.exists() else ""
+            found.append(Boots(name, (tree / variants.NAME).read_text(), text))
+    return found
+
+
+@dataclass
+class Life:
+    """A machine from when it is switched on until the power goes."""
+
+    process: subprocess.Popen[bytes]
+    line: int
+    """Descriptor of the end of its second serial line."""
+    started: float
+    said: str = ""
+    boot: float = 0.0
+
+    @classmethod
+    @contextlib.contextmanager
+    def begin(cls, machine: Machine, script: str) -> Iterator[Life]:
+        """Switch the machine on. What it said is printed if the context fails."""
+        machine.write_script(script)
+        options = machine.direct()
+        with cache.scratch(machine.work) as work:
+            serial = work / "serial.log"
+            os.mkfifo(serial.with_suffix(".done"))
+            line = os.open(serial.with_suffix(".done"), os.O_RDONLY | os.O_NONBLOCK)
+            life = cls(machine.start(*options, serial=serial), line, time.monotonic())
+            try:
+                yield life
+            except BaseException:
+                print(serial.read_bytes().decode("utf-8", "replace"), life.said, sep="\n")
+                raise
+            finally:
+                life.process.kill()
+                life.process.wait()
+                os.close(line)
+
+    def check_booted(self, wanted: Boots) -> None:
+        """Wait until the machine is up; fail unless that is what it runs, by its own word and by
+        that of `ostree admin`."""
+        self.wait_for(_UP)
+        self.boot = time.monotonic() - self.started
+        found = re.search(f"{_STATUS}\n(.*){_ADMIN}\n(.*){_UP}", self.said, re.DOTALL)
+        assert found, self.said
+        booted = json.loads(found[1])["status"]["booted"]["ostree"]
+        assert f"{booted['checksum']}.{booted['deploySerial']}" == wanted.deployment
+        assert re.search(rf"^\* \S+ {wanted.deployment}$", found[2], re.MULTILINE), found[2]
+
+    def wait_for(self, what: str) -> None:
+        """Read until a line is `what`."""
+        while f"{what}\n" not in self.said:
+            left = self.started + qemu.PATIENCE - time.monotonic()
+            assert left > 0, f"never said {what}"
+            select.select([self.line], [], [], left)
+            assert self._read() or self.process.poll() is None, f"ended without {what}"
+            assert _FAILED not in self.said
+
+    def cut(self, seconds: float) -> bool:
+        """Cut the power after so long a time; whether the machine was off before."""
         try:
-            process.wait(_MARK * 10 if moment is None else moment)
+            self.process.wait(seconds)
             ended = True
         except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
             ended = False
-            assert moment is not None, f"the machine did not end: {serial.read_text()[-2000:]}"
-        return time.monotonic() - began, ended
-    finally:
-        process.kill()
-        process.wait()
+        while self._read():
+            pass
+        return ended
+
+    def _read(self) -> bytes:
+        try:
+            data = os.read(self.line, 1 << 16)
+        except BlockingIOError:
+            return b""
+        self.said += data.decode("utf-8", "replace").replace("\r", "")
+        return data
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _MARK * 10
-    while not (path.exists() and _STARTED in path.read_text(errors="replace")):
-        assert process.poll() is None and time.monotonic() < deadline, "it did not start its work"
-        time.sleep(0.1)
-
-
-def _deployments(machine: Machine) -> set[str]:
-    with machine.mounted() as root:
-        return {each.deployment for each in host.boots(root, shallow=True)}
-
-
-def _judge(machine: Machine, known: set[str] | None) -> str:
-    """Look at the disk, then start it; the deployment that it booted."""
-    with machine.mounted() as root:
-        done = subprocess.run(
-            [require("ostree"), "fsck", "--quiet", f"--repo={root}/ostree/repo"],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        found = host.boots(root, shallow=True)
-        assert found, "nothing is left to boot"
-        assert host.names(root) == [each.deployment for each in found]
-        if known is not None:
-            assert {each.deployment for each in found} == known
-        first = found[0].deployment
-    (said,) = machine.run([{"status": "bootc-py status --format json"}])
-    booted = booted_checksum(said["status"])
-    assert first.startswith(booted), f"{booted} was booted, and not {first}"
-    return booted
+def _kept() -> dict[str, str]:
+    return {f"{_KEPT}-{number:02}": f"kept {number}\n" for number in range(50)}
