@@ -37,7 +37,7 @@ SEEDS = int(os.environ.get("BOOTC_PY_COMPOSEFS_SEEDS", "4"))
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Forky:
     work = tmp_path_factory.mktemp("forky")
     (work / "t").mkdir()
-    return Forky(forky.root(), work)
+    return Forky(forky.root(forky.OSTREE), work)
 
 
 # -- the writer, against mkcomposefs ---------------------------------------------------------
