@@ -69,9 +69,22 @@ class MalformedImage(BridgeError):
 
 
 class NoSpace(BridgeError):
-    """The file system has no room for what was to be written."""
+    """The file system has no room for what was to be written.
+
+    Where it was a pull that had no room, `wanted` are the refs of the image's layers, of which some
+    may be in the store, and nobody's yet; `received` are the bytes, requests and retries it took.
+    """
 
     exit_code = 8
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.wanted: tuple[str, ...] = ()
+        self.received = (0, 0, 0)
+
+
+class MayNotFit(NoSpace):
+    """There may not be room enough, and who asked wants to make some before going on."""
 
 
 def is_full(error: BaseException) -> bool:

@@ -188,6 +188,10 @@ SKELETON_LITERAL = 64 * KIB
 SKELETON_WINDOW_MAX = 8 * MIB
 """The zstd window of a skeleton; ours have at most 1 MiB."""
 
+FILE_CONTEXTS_MAX = 16 * MIB
+"""One file of an SELinux policy's file contexts: read into memory; Debian's and Fedora's have less
+than 1 MiB."""
+
 REREADS_MAX = 10
 """Times that a reader, who takes no lock, starts anew because refs or boot entries were moved
 under its eyes; a writer takes far longer for one change."""
@@ -221,6 +225,8 @@ SETTINGS_MAX = 64 * KIB
 """A file of settings: there are a dozen keys."""
 OS_RELEASE_MAX = 64 * KIB
 """A dozen short lines, of which two or three are looked at."""
+EFI_PROGRAM_MAX = 16 * MIB
+"""A boot loader for EFI: systemd-boot has 0.2 MiB."""
 BOOT_MARGIN = 1 * MIB
 """One pax or GNU long-name header: room for 16 xattrs of the largest size."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from rig import hosts
-from rig.command import PLAIN_HTTP
+from rig import hosts, qemu
+from rig.command import PLAIN_HTTP, bootc_py
 from rig.hosts import Made
 from rig.peers import require
 from rig.qemu import Machine, Said
@@ -142,3 +144,57 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
             text=True,
         )
         assert fsck.returncode == 0, fsck.stdout + fsck.stderr
+
+
+ATTEMPTS = int(os.environ.get("BOOTC_PY_BOOT_ATTEMPTS", "1"))
+"""Boots that a bad version gets; one is a minute less."""
+_STATUS_FILE = "usr/lib/sysimage/dpkg/status"
+_AFTER_THE_ROLLBACK = f"""\
+cd /run/testdata
+sha256sum --status --check /etc/first || exit 0
+for _ in $(seq 60); do
+    bootc-py health status --json >health.json
+    grep -q '"good"' health.json && break
+done
+./docker-registry serve registry.yml >/dev/null 2>&1 &
+until bash -c '</dev/tcp/127.0.0.1/5000' 2>/dev/null; do sleep 0.2; done
+bootc-py upgrade --apply --quiet --unattended --json {PLAIN_HTTP} >upgrade.json
+systemctl poweroff
+"""
+
+
+def test_a_version_that_is_not_healthy_is_rolled_back(machine: Machine, made: Made) -> None:
+    """The administrator's check, which the new version fails, comes to it in the merged /etc.
+    Nobody is there: the machine reboots by itself, until it is the first version again."""
+    v1, v2 = (made.versions[each].digest for each in ("v1", "v2"))
+    with machine.mounted() as root:
+        (tree,) = root.glob("ostree/deploy/*/deploy/*.0")
+        first = tree.name
+        packages = hashlib.sha256((tree / _STATUS_FILE).read_bytes()).hexdigest()
+        files = {
+            "first": f"{packages}  /{_STATUS_FILE}\n",
+            "greenboot/check/required.d/first.sh": "sha256sum --check /etc/first\n",
+            "greenboot/red.d/red.sh": "echo red >/dev/ttyS1\n",
+            "greenboot/green.d/green.sh": "echo green >/dev/ttyS1\n",
+            "bootc-py/settings.toml": f"[health]\nattempts = {ATTEMPTS}\n",
+        }
+        for name, text in files.items():
+            (tree / "etc" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / "etc" / name).write_text(text)
+        done = bootc_py("switch", made.versions["v2"].reference, "--sysroot", root, "--json")
+        assert done.code == 0, done.err
+    with qemu.mounted_file(machine.data, machine.work / "data") as data:
+        (data / "run.sh").write_text(_AFTER_THE_ROLLBACK)
+
+    assert [machine.boot(*machine.direct()) for _ in range(ATTEMPTS)] == ["red\n"] * ATTEMPTS
+    assert machine.boot(*machine.direct()) == "green\n"
+
+    with qemu.mounted_file(machine.data, machine.work / "data") as data:
+        health = json.loads((data / "health.json").read_text())
+        upgrade = json.loads((data / "upgrade.json").read_text())
+    assert health["failedImages"] == [v2]
+    found = [(each["booted"], each["state"]) for each in health["deployments"]]
+    assert found == [(True, "good"), (False, "failed")]
+    assert f"{health['deployments'][0]['checksum']}.0" == first
+    assert health["deployments"][1]["boots"] == ATTEMPTS
+    assert upgrade["kind"] == "UpgradeHeldBack" and v2 in upgrade["reason"] and v1 != v2

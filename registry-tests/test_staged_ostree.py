@@ -116,7 +116,7 @@ def test_what_we_stage_is_shown_and_finalised_by_ostree(machine: Machine, root: 
     assert "start --quiet ostree-finalize-staged.service" in machine.booted.asked
     assert machine.order == before
     shown = machine.booted.ostree("admin", "status", root=root).out.splitlines()
-    assert [line.strip() for line in shown if not line.startswith("   ")][0] == (
+    assert next(line.strip() for line in shown if not line.startswith("   ")) == (
         f"default {name} (staged)"
     )
     staged = machine.status["staged"]

@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pull.add_argument(
         "--platform", metavar="OS/ARCH[/VARIANT]", help="default: that of this machine"
     )
-    shared.add_selinux(pull)
+    shared.add_labels(pull)
     shared.add_transfer(pull)
     shared.add_network(pull)
     shared.add_output(pull, progress=True)
@@ -113,7 +113,7 @@ def _pull(options: argparse.Namespace) -> int:
                 network=network,
                 platform=platform,
                 depth=depth,
-                selinux=not options.disable_selinux,
+                labelled=not options.disable_selinux,
                 progress=progress,
             )
         show("image pull", options, repo, report)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.cli import options as shared
-from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from bridge.install.to_filesystem import Installed, Wanted
@@ -23,10 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     disk = commands.add_parser("to-disk", help="partition a disk or a file, and install onto it")
     _add_image(disk)
     disk.add_argument("disk", metavar="DEV|FILE", type=Path, help="what is on it will be gone")
-    disk.add_argument("--filesystem", choices=("ext4", "xfs"), help="of the root")
+    disk.add_argument(
+        "--filesystem", choices=("ext4", "xfs"), help="of the root (default: as the image says)"
+    )
     disk.add_argument("--root-size", type=_size, metavar="SIZE", help="default: all there is")
     disk.add_argument("--boot-size", type=_size, metavar="SIZE", help="default: 512M")
-    disk.add_argument("--esp-size", type=_size, metavar="SIZE", help="default: 256M")
+    disk.add_argument("--esp-size", type=_size, metavar="SIZE", help="default: 512M")
     disk.add_argument("--wipe", action="store_true", help="write over what is on the disk")
     disk.add_argument(
         "--bootloader", choices=("grub", "systemd", "none"), help="default: what there is"
@@ -80,7 +84,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--root-ssh-authorized-keys", metavar="FILE", type=Path, help="keys that root accepts"
     )
     parser.add_argument("--stateroot", metavar="NAME", help="default: default")
-    shared.add_selinux(parser)
+    shared.add_labels(parser)
     shared.add_transfer(parser, plan=False)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -101,15 +105,18 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         root_spec=getattr(options, "root_mount_spec", None),
         boot_spec=getattr(options, "boot_mount_spec", None),
         bootloader=getattr(options, "bootloader", None),
-        selinux=not options.disable_selinux,
+        labelled=not options.disable_selinux,
     )
 
 
 def _to_disk(options: argparse.Namespace) -> int:
     from bridge.install.partitions import BOOT_SIZE, ESP_SIZE, Sizes
     from bridge.install.to_disk import to_disk
+    from bridge.sysroot import files, writable
 
-    with shared.progress(options) as progress:
+    with files.doing("mounting for ourselves"):
+        writable.own_namespace()
+    with _ended_by_signals(), shared.progress(options) as progress:
         installed = to_disk(
             options.disk,
             _wanted(options),
@@ -124,6 +131,22 @@ def _to_disk(options: argparse.Namespace) -> int:
             depth=shared.depth(options),
         )
     return _show(options, installed, str(options.disk))
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Unmount and detach what is in use when the process is told to end, too."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, interrupt) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
 
 
 def _to_filesystem(options: argparse.Namespace) -> int:
@@ -163,5 +186,5 @@ def _size(text: str) -> int:
     units = {"M": _MIB, "G": 1024 * _MIB, "T": 1024**2 * _MIB}
     unit = units.get(text[-1:].upper())
     if unit is None or not text[:-1].isdecimal() or not int(text[:-1]):
-        raise UsageError(f"{text!r:.50} is not a size such as 512M or 10G")
+        raise argparse.ArgumentTypeError(f"{text!r:.50} is not a size such as 512M or 10G")
     return int(text[:-1]) * unit

@@ -54,12 +54,12 @@ def add_transfer(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
     )
 
 
-def add_selinux(parser: argparse.ArgumentParser) -> None:
+def add_labels(parser: argparse.ArgumentParser) -> None:
     """Add `--disable-selinux`."""
     parser.add_argument(
         "--disable-selinux",
         action="store_true",
-        help="do not label files by the SELinux policy that the image carries",
+        help="give files no labels, even if the image has an SELinux policy",
     )
 
 

@@ -37,9 +37,8 @@ def run(options: argparse.Namespace) -> int:
     with Sysroot.open(options.sysroot) as sysroot:
         state = sysroot.load()
         lookup = image_metadata.from_repository(sysroot.repo)
-        booted = state.booted
-        unlocked = booted is not None and usr_overlay.is_unlocked(booted)
-        document = status.host(state, lookup, usr_overlay=unlocked)
+        overlay = None if state.booted is None else usr_overlay.over(state.booted)
+        document = status.host(state, lookup, usr_overlay=overlay)
         more = {each.name: status_text.describe(each, lookup) for each in state.all}
         problems = heal.problems(sysroot, state)
     for problem in problems:

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of deployments that are not pinned keep N, 2 or more (default: as the settings say)",
     )
-    shared.add_selinux(parser)
+    shared.add_labels(parser)
     shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
             retain=options.retain,
             depth=depth,
             keep=options.keep,
-            selinux=not options.disable_selinux,
+            labelled=not options.disable_selinux,
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("switch", options, repo, report)

@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of deployments that are not pinned keep N, 2 or more (default: as the settings say)",
     )
-    shared.add_selinux(parser)
+    shared.add_labels(parser)
     shared.add_transfer(parser)
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             depth=depth,
             download_only=options.download_only,
             keep=options.keep,
-            selinux=not options.disable_selinux,
+            labelled=not options.disable_selinux,
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("upgrade", options, repo, report)

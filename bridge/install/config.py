@@ -16,6 +16,7 @@ from bridge.errors import MalformedImage
 
 DIRECTORY = "usr/lib/bootc/install"
 FILESYSTEMS = ("ext4", "xfs")
+DEFAULT_FILESYSTEM = "ext4"
 LOADERS = ("grub", "systemd", "none")
 
 _IGNORED = frozenset(

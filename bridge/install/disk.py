@@ -6,6 +6,7 @@ does as well as a device, and it does not matter whether the kernel knows the pa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -17,8 +18,6 @@ from pathlib import Path
 from bridge.errors import BridgeError, UsageError
 from bridge.install import tools
 from bridge.install.partitions import Partition, Sizes, parse, script
-
-_LABELS = {"root": "root", "boot": "boot"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +45,16 @@ def check(path: Path, *, wipe: bool) -> int:
         raise UsageError(f"{path} is neither a file nor a block device")
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-    used = tools.run("wipefs", "--noheadings", "--parsable", str(path)).strip()
+    used = tools.run("wipefs", "--noheadings", "--output", "TYPE", str(path)).split()
     if used and not wipe:
-        kinds = sorted({line.split(",")[-2] if "," in line else line for line in used.splitlines()})
-        raise UsageError(f"{path} is in use ({', '.join(kinds)}); --wipe writes over it")
+        kinds = ", ".join(sorted(set(used)))
+        raise UsageError(f"{path} is in use ({kinds}); --wipe writes over it")
     if stat.S_ISBLK(status.st_mode):
-        mounted = tools.run("lsblk", "--noheadings", "--output", "MOUNTPOINTS", str(path)).split()
-        if mounted:
-            raise UsageError(f"{path} is mounted at {mounted[0]}")
+        try:
+            # Refused by the kernel while it, or a partition of it, is mounted or part of something.
+            os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be had: {error.strerror}; is it mounted?") from None
     return size
 
 
@@ -61,7 +62,8 @@ def check(path: Path, *, wipe: bool) -> int:
 def made(path: Path, size: int, sizes: Sizes, filesystem: str) -> Iterator[Disk]:
     """Partition the disk at `path`, make its file systems, and mount root and boot meanwhile.
 
-    Whatever happens, nothing stays mounted and no loop device attached.
+    Whatever happens, nothing stays mounted and no loop device attached. When it ends well, all is
+    on the disk.
     """
     tools.need(
         "sfdisk", "losetup", "mkfs.vfat", "mkfs.ext4", f"mkfs.{filesystem}", "mount", "blkid"
@@ -80,15 +82,30 @@ def made(path: Path, size: int, sizes: Sizes, filesystem: str) -> Iterator[Disk]
         _mkfs("ext4", devices["boot"], "boot")
         _mkfs(filesystem, devices["root"], "root")
         uuids = {name: _uuid(device) for name, device in devices.items()}
-        top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bootc-py-install-")))
-        root = top / "root"
-        root.mkdir()
+        root = stack.enter_context(_mount_point())
         stack.enter_context(_mounted(devices["root"], root))
         (root / "boot").mkdir(mode=0o755)
         stack.enter_context(_mounted(devices["boot"], root / "boot"))
         yield Disk(
             root, Path(devices["EFI-SYSTEM"]), uuids["root"], uuids["boot"], uuids["EFI-SYSTEM"]
         )
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    if path.is_block_device():
+        # Where the kernel does not look at it again now, it does when it starts.
+        with contextlib.suppress(BridgeError):
+            tools.run("blockdev", "--rereadpt", str(path))
+
+
+@contextmanager
+def _mount_point() -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix="bootc-py-install-"))
+    try:
+        yield place
+    finally:
+        # Never with what is in it: that would be the new system, were it still mounted.
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 def _mkfs(kind: str, device: str, label: str) -> None:
@@ -115,10 +132,15 @@ def _attached(path: Path, partition: Partition) -> Iterator[str]:
         "losetup", "--find", "--show", "--nooverlap",
         "--offset", str(partition.start), "--sizelimit", str(partition.size), str(path),
     ).strip()  # fmt: skip
+    # Detached by now, it stays for as long as it is open or mounted: whatever ends this process.
+    try:
+        in_use = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        tools.run("losetup", "--detach", device)
     try:
         yield device
     finally:
-        tools.run("losetup", "--detach", device)
+        os.close(in_use)
 
 
 @contextmanager

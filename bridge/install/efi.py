@@ -7,14 +7,19 @@ to, `EFI/BOOT/BOOTX64.EFI`. The partition is filled by mtools: no vfat in the ke
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import NotFound, UsageError
 from bridge.install import tools
+from bridge.limits import EFI_PROGRAM_MAX
+from bridge.sysroot import files
 
 _FIRMWARE = {
     # uname -m: (the part of GRUB's names, the name that firmware looks for, systemd-boot's name)
@@ -22,12 +27,15 @@ _FIRMWARE = {
     "aarch64": ("arm64-efi", "BOOTAA64.EFI", "systemd-bootaa64.efi"),
     "riscv64": ("riscv64-efi", "BOOTRISCV64.EFI", "systemd-bootriscv64.efi"),
 }
+_GRUB_PROGRAMS = ("grub-mkstandalone", "grub2-mkstandalone")
 _GRUB_MODULES = (
-    "part_gpt fat ext2 xfs btrfs search search_fs_uuid normal configfile linux echo test"
-)
+    "part_gpt", "fat", "ext2", "xfs", "btrfs", "search", "search_fs_uuid", "normal", "configfile",
+    "linux", "echo", "test",
+)  # fmt: skip
 _GRUB_MAY = ("blscfg", "blsuki", "serial", "terminal", "efi_gop", "all_video", "gzio", "zstd")
 _GRUB_BLS = ("blsuki", "blscfg")
 """Modules with the command `blscfg`: upstream's since 2.14, and Fedora's."""
+_SYSTEMD_BOOT = "usr/lib/systemd/boot/efi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,10 @@ class Grub:
 
     root: Path
     """The root directory that it is installed in."""
-    modules: Path
+    program: str
+    """What makes one file of it."""
+    modules: tuple[str, ...]
+    """Those that it has of the ones that are of use."""
     bls: str | None
     """The module that reads boot entries; without one it needs a menu made of them."""
 
@@ -46,29 +57,47 @@ class Grub:
         return "none" if self.bls else "grub-menu"
 
 
-def find_grub(roots: list[Path]) -> Grub | None:
+def find_grub(roots: Sequence[Path]) -> Grub | None:
     """Return the GRUB for EFI of the first of these root directories that has one."""
     target = _names()[0]
     for root in roots:
-        modules = root / "usr/lib/grub" / target
-        if not modules.joinpath("normal.mod").is_file():
-            continue
-        if root != Path("/") and not any(
-            root.joinpath(place, "grub-mkstandalone").is_file() for place in ("usr/bin", "bin")
-        ):
-            continue
-        bls = next((each for each in _GRUB_BLS if (modules / f"{each}.mod").is_file()), None)
-        return Grub(root, modules, bls)
+        program = next((each for each in _GRUB_PROGRAMS if _is_file(root, f"usr/bin/{each}")), None)
+        modules = f"usr/lib/grub/{target}"
+        if program and _is_file(root, f"{modules}/normal.mod"):
+            present = [each for each in _GRUB_MAY if _is_file(root, f"{modules}/{each}.mod")]
+            bls = next((each for each in _GRUB_BLS if each in present), None)
+            return Grub(root, program, tuple(present), bls)
     return None
 
 
-def find_systemd_boot(roots: list[Path]) -> Path | None:
+def find_systemd_boot(roots: Sequence[Path]) -> bytes | None:
     """Return systemd-boot's program of the first of these root directories that has it."""
+    name = _names()[2]
     for root in roots:
-        found = root / "usr/lib/systemd/boot/efi" / _names()[2]
-        if found.is_file():
-            return found
+        if _is_file(root, f"{_SYSTEMD_BOOT}/{name}"):
+            with _opened(root, _SYSTEMD_BOOT) as fd:
+                return files.read_bytes(fd, name, EFI_PROGRAM_MAX)
     return None
+
+
+def _is_file(root: Path, path: str) -> bool:
+    parent, _, name = path.rpartition("/")
+    try:
+        with _opened(root, parent) as fd:
+            status = files.lstat(fd, name)
+    except OSError:
+        return False
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+@contextlib.contextmanager
+def _opened(root: Path, path: str) -> Iterator[int]:
+    top = files.open_directory(root)
+    try:
+        with files.directory(top, path) as fd:
+            yield fd
+    finally:
+        os.close(top)
 
 
 def grub_config(grub: Grub, boot_uuid: str, prefix: str) -> str:
@@ -84,43 +113,41 @@ def grub_config(grub: Grub, boot_uuid: str, prefix: str) -> str:
 def install_grub(grub: Grub, esp: Path, config: str) -> None:
     """Put GRUB on the empty FAT `esp`, with its configuration inside of it."""
     target, name, _ = _names()
-    present = [each for each in _GRUB_MAY if (grub.modules / f"{each}.mod").is_file()]
-    modules = " ".join([*_GRUB_MODULES.split(), *present])
     with tempfile.TemporaryDirectory(prefix="bootc-py-grub-") as work:
         (Path(work) / "grub.cfg").write_text(config)
         command = [
-            "grub-mkstandalone", f"--format={target}", f"--modules={modules}",
-            "--locales=", "--fonts=", "--themes=",
+            grub.program, f"--format={target}", "--output=grub.efi",
+            f"--modules={' '.join([*_GRUB_MODULES, *grub.modules])}",
+            "--locales=", "--fonts=", "--themes=", "boot/grub/grub.cfg=grub.cfg",
         ]  # fmt: skip
         if grub.root == Path("/"):
-            output = [f"--output={work}/grub.efi", f"boot/grub/grub.cfg={work}/grub.cfg"]
-            tools.run(*command, *output)
+            tools.run("env", f"--chdir={work}", f"TMPDIR={work}", *command)
         else:
-            # A deployment's files are the store's: its programs see them read-only.
-            output = ["--output=/tmp/grub.efi", "boot/grub/grub.cfg=/tmp/grub.cfg"]
-            tools.run(
-                "unshare", "--mount", "sh", "-euc", _CHROOT, "sh", str(grub.root), work,
-                *command, *output,
-            )  # fmt: skip
+            tools.run("unshare", "--mount", "sh", "-euc", _IN_ROOT, "sh", str(grub.root), work,
+                      *command)  # fmt: skip
         fill(esp, [(f"EFI/BOOT/{name}", Path(work) / "grub.efi")])
 
 
-_CHROOT = """
-root=$1 work=$2
+# A deployment's files are the store's: its programs see them read-only, and write to a directory
+# that is mounted where one is in every deployment, or in every other root directory.
+_IN_ROOT = """
+root=$1 work=$2 place=/sysroot
 shift 2
+[ -d "$root$place" ] || place=/tmp
+[ ! -L "$root$place" ] || { echo "$root$place is a link" >&2; exit 1; }
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
-[ -d "$root/tmp/" ] || mount -t tmpfs tmpfs "$root/sysroot"
-mount --bind "$work" "$(readlink -m "$root/tmp")"
-exec chroot "$root" "$@"
+mount --bind "$work" "$root$place"
+export TMPDIR=$place
+exec chroot "$root" sh -euc 'cd "$TMPDIR" && exec "$@"' sh "$@"
 """
 
 
-def fill(esp: Path, files: list[tuple[str, Path]]) -> None:
+def fill(esp: Path, sources: Sequence[tuple[str, Path]]) -> None:
     """Copy files to their paths on the FAT `esp`, a device that is not mounted."""
     tools.need("mcopy")
     made: set[str] = set()
-    for path, source in files:
+    for path, source in sources:
         for parent in _parents(path):
             if parent not in made:
                 tools.run("mmd", "-D", "s", "-i", str(esp), f"::{parent}")

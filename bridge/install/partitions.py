@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bridge.errors import BridgeError, UsageError
 from bridge.limits import MIB
 
-ESP_SIZE = 256 * MIB
+ESP_SIZE = 512 * MIB
 BOOT_SIZE = 512 * MIB
 ROOT_LEAST = 512 * MIB
 _EDGES = 4 * MIB

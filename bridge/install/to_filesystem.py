@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from bridge.pull.pull import pull
 from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferReport, append_history
 from bridge.registry.options import NetworkOptions
-from bridge.sysroot import boot_order, deploy, files
+from bridge.sysroot import boot_order, deploy, kargs, selinux_off
 from bridge.sysroot.deploy import KernelArguments
 from bridge.sysroot.initialise import DEFAULT_STATEROOT, initialise
 from bridge.sysroot.origin import Origin
@@ -46,8 +45,10 @@ class Wanted:
     """How the kernel finds the root: `UUID=…`, `LABEL=…`; empty leaves `root=` out."""
     boot_spec: str | None = None
     esp_spec: str | None = None
+    filesystem: str | None = None
+    """What the root is: refused where the image asks for another. `None`: not looked at."""
     bootloader: str | None = None
-    selinux: bool = True
+    labelled: bool = True
     """Whether to label files by the policy that the image carries."""
 
 
@@ -61,6 +62,14 @@ class Installed:
     """The deployment's directory, below the target."""
 
 
+class OtherFileSystem(UsageError):
+    """The image asks for another file system for its root than this one is."""
+
+    def __init__(self, present: str, asked: str | None) -> None:
+        super().__init__(f"the image asks for {asked!s:.50} as its root, which is {present}")
+        self.asked = asked
+
+
 def to_filesystem(
     path: Path,
     wanted: Wanted,
@@ -71,44 +80,52 @@ def to_filesystem(
 ) -> Installed:
     """Install the image into the directory `path`, an empty root with `/boot` mounted in it or not.
 
-    Raises what `pull` and `deploy` do, and `UsageError` where `path` is not empty, or it is not to
-    be found out how the kernel finds the root. No boot loader is installed.
+    What an installation that failed has left there is used. Raises what `pull` and `deploy` do,
+    `OtherFileSystem`, and `UsageError` where `path` is not empty, or it is not to be found out how
+    the kernel finds the root. No boot loader is installed.
     """
     progress = progress or Progress()
-    if path.joinpath("ostree").exists():
-        raise UsageError(f"{path} has a system already; `switch --sysroot` changes it")
     target = origin_form(wanted.target or wanted.image)
     with initialise(path, wanted.stateroot or DEFAULT_STATEROOT) as sysroot, sysroot.locked():
+        if sysroot.load().all:
+            raise UsageError(f"{path} has a system already; `switch --sysroot` changes it")
         report = pull(
             sysroot.repo, wanted.image, network=network, bootable=True, depth=depth,
-            selinux=wanted.selinux, progress=progress,
+            labelled=wanted.labelled, progress=progress,
         )  # fmt: skip
         started = time.monotonic()
         progress.stage(Stage.DEPLOYING)
         config = read_config(sysroot.repo, report.commit)
+        if wanted.filesystem is not None and config.filesystem not in (None, wanted.filesystem):
+            raise OtherFileSystem(wanted.filesystem, config.filesystem)
         boot_spec = _first(wanted.boot_spec, config.boot_mount_spec, _spec(path / "boot"))
-        arguments = KernelArguments(
-            append=(*_root_kargs(path, wanted, config), *config.kargs, *wanted.kargs),
-            delete=(*config.karg_deletes, *wanted.karg_deletes),
-        )
-        done = deploy.deploy(
-            sysroot,
-            report.commit,
-            Origin.for_image(target),
-            stateroot=wanted.stateroot or config.stateroot,
-            arguments=arguments,
-        )
-        with _changing(sysroot, done.deployment.path) as tree:
+        local = _root_kargs(path, wanted, config)
+        if selinux_off.is_unlabelled(sysroot.repo, report.commit):
+            local = (*local, selinux_off.ARGUMENT)
+        arguments = _arguments(local, wanted, config)
+
+        def complete_etc(tree: int) -> None:
             first_state.write_fstab(tree, boot_spec, wanted.esp_spec)
             if wanted.ssh_keys is not None:
                 first_state.write_ssh_keys(tree, wanted.ssh_keys)
+
+        done = deploy.deploy(
+            sysroot,
+            report.commit,
+            Origin.for_image(target, labelled=wanted.labelled),
+            stateroot=wanted.stateroot or config.stateroot,
+            arguments=arguments,
+            complete_etc=complete_etc,
+        )
         stored = images.load(sysroot.repo, str(wanted.image), report.commit)
         if wanted.target is not None and str(wanted.target) != str(wanted.image):
             # The store has it under the name that the machine knows it by.
             with lock.writing(sysroot.repo):
                 refs.write(sysroot.repo, image_ref(wanted.target), report.commit)
                 refs.delete(sysroot.repo, image_ref(wanted.image))
-        text = first_state.aleph(stored, str(wanted.image), target, wanted.selinux)
+        text = first_state.aleph(
+            stored, wanted.image.name, (wanted.target or wanted.image).name, wanted.labelled
+        )
         durable.replace_file(first_state.ALEPH, text.encode(), sysroot.fd)
         report.changed = True
         report.deployment = Deployed(
@@ -154,12 +171,25 @@ def _root_kargs(path: Path, wanted: Wanted, config: InstallConfig) -> tuple[str,
     spec = _first(wanted.root_spec, config.root_mount_spec)
     if spec is None:
         spec = _spec(path)
-        if spec is None:
-            raise UsageError(
-                f"{path} is no mounted file system with a UUID, so the kernel could not find its "
-                "root; name it with --root-mount-spec, or leave it out with an empty one"
-            )
+    if spec is None:
+        raise UsageError(
+            f"{path} is no mounted file system with a UUID, so the kernel could not find its "
+            "root; name it with --root-mount-spec, or leave it out with an empty one"
+        )
     return (f"root={spec}", "rw") if spec else ("rw",)
+
+
+def _arguments(root: Sequence[str], wanted: Wanted, config: InstallConfig) -> KernelArguments:
+    """Put the arguments together: what is to be deleted may be of the configuration, or of those
+    that the image brings otherwise."""
+    asked = kargs.append((), config.kargs)
+    elsewhere = []
+    for each in (*config.karg_deletes, *wanted.karg_deletes):
+        try:
+            asked = kargs.delete(asked, each)
+        except UsageError:
+            elsewhere.append(each)
+    return KernelArguments(append=(*root, *asked, *wanted.kargs), delete=elsewhere)
 
 
 def _spec(path: Path) -> str | None:
@@ -188,21 +218,3 @@ def _spec(path: Path) -> str | None:
 
 def _first(*values: str | None) -> str | None:
     return next((each for each in values if each is not None), None)
-
-
-class _changing:
-    """The deployment's directory, which may be changed until the context ends."""
-
-    def __init__(self, sysroot: Sysroot, path: str) -> None:
-        self._directory = files.directory(sysroot.ostree_fd, path)
-        self._fd = -1
-
-    def __enter__(self) -> int:
-        self._fd = self._directory.__enter__()
-        files.set_immutable(self._fd, False)
-        return self._fd
-
-    def __exit__(self, *error: object) -> None:
-        files.set_immutable(self._fd, True)
-        os.fsync(self._fd)
-        self._directory.__exit__(None, None, None)

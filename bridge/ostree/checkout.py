@@ -17,6 +17,7 @@ from bridge.errors import BridgeError, DamagedRepository, NoSpace, NotFound
 from bridge.limits import BLOB_BUFFER
 from bridge.ostree import durable, objects
 from bridge.ostree.objects import DirMeta, FileMeta, ObjectType
+from bridge.ostree.selinux import as_stored
 
 if TYPE_CHECKING:
     from bridge.ostree.repository import Repository
@@ -111,7 +112,7 @@ class _Checkout:
 
     def _copy(self, checksum: str, fd: int, name: str) -> None:
         meta, payload = self._repo.open_file(checksum)
-        digest = hashlib.sha256(objects.content_header(meta))
+        digests = [hashlib.sha256(objects.content_header(each)) for each in as_stored(meta)]
         if payload is None:
             os.symlink(meta.target, name, dir_fd=fd)
             if self._root:
@@ -125,12 +126,13 @@ class _Checkout:
                 out = os.open(name, flags, 0o600, dir_fd=fd)
                 try:
                     while chunk := payload.read(BLOB_BUFFER):
-                        digest.update(chunk)
+                        for digest in digests:
+                            digest.update(chunk)
                         durable.write_all(out, chunk)
                     self._dress(out, meta)
                 finally:
                     os.close(out)
-        if digest.hexdigest() != checksum:
+        if checksum not in (each.hexdigest() for each in digests):
             os.unlink(name, dir_fd=fd)
             raise DamagedRepository(f"file {checksum} in {self._repo.path} is damaged")
 

@@ -101,12 +101,18 @@ def open_archive(path: str, dir_fd: int) -> tuple[FileMeta, BinaryIO | None]:
     return meta, io.BufferedReader(_Inflate(file, payload, path), limits.BLOB_BUFFER)
 
 
+def payload_size(payload: BinaryIO) -> int:
+    """Return how many bytes a payload has that one of these functions opened."""
+    raw = getattr(payload, "raw", None)
+    return raw.size if isinstance(raw, _Inflate) else os.fstat(payload.fileno()).st_size
+
+
 class _Inflate(io.RawIOBase):
     """The payload of a `.filez`, held to the size that its header gives."""
 
     def __init__(self, file: BinaryIO, size: int, path: str) -> None:
         self._file = file
-        self._left = size
+        self.size = self._left = size
         self._path = path
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
 

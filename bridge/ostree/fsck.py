@@ -19,6 +19,7 @@ from bridge.limits import BLOB_BUFFER, REREADS_MAX
 from bridge.ostree import objects, refs
 from bridge.ostree.objects import ObjectType
 from bridge.ostree.reachable import Reachable, reachable
+from bridge.ostree.selinux import as_stored
 
 if TYPE_CHECKING:
     from bridge.ostree.repository import Repository
@@ -143,14 +144,15 @@ def _check(repo: Repository, checksum: str, kind: ObjectType) -> tuple[int, str]
 
 def _check_file(repo: Repository, checksum: str) -> tuple[int, str]:
     meta, payload = repo.open_file(checksum)
-    digest = hashlib.sha256(objects.content_header(meta))
+    digests = [hashlib.sha256(objects.content_header(each)) for each in as_stored(meta)]
     size = 0
     if payload is not None:
         with payload:
             while chunk := payload.read(BLOB_BUFFER):
-                digest.update(chunk)
+                for digest in digests:
+                    digest.update(chunk)
                 size += len(chunk)
-    actual = digest.hexdigest()
-    if actual != checksum:
+    actual = digests[0].hexdigest()
+    if checksum not in (each.hexdigest() for each in digests):
         return size, f"damaged, its content hashes to {actual}"
     return size, "damaged, its mode is none" if meta.mode & ~_MODE_BITS else ""

@@ -13,15 +13,15 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
-from bridge.errors import MalformedImage
-from bridge.limits import BLOB_BUFFER, METADATA_MAX
+from bridge.errors import DamagedRepository, MalformedImage
+from bridge.limits import BLOB_BUFFER, METADATA_MAX, SMALL_FILE
 from bridge.ostree import durable, lock, objects, refs, share
-from bridge.ostree.content import READ_FLAGS
+from bridge.ostree.content import READ_FLAGS, payload_size
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.repository import Repository
-from bridge.ostree.staging import Beside, Staging
+from bridge.ostree.staging import Beside, Clone, Staging
 
 
 @dataclass(slots=True)
@@ -80,20 +80,24 @@ class Transaction:
 
     # -- content ---------------------------------------------------------------------------
 
-    def write_payload(self, meta: FileMeta, payload: bytes | memoryview) -> str:
+    def write_payload(
+        self, meta: FileMeta, payload: bytes | memoryview, clone: Clone | None = None
+    ) -> str:
         """Store a regular file that is in memory; return its checksum. Nothing is written where
         the repository has that object already."""
         digest = hashlib.sha256(objects.content_header(meta))
         digest.update(payload)
         checksum = digest.hexdigest()
         if not self._have(checksum, len(payload)):
-            self._staging.write_payload(f"{checksum}.file", meta, payload)
+            self._staging.write_payload(f"{checksum}.file", meta, payload, clone)
             self._files[checksum] = len(payload)
         return checksum
 
-    def write_stream(self, meta: FileMeta, size: int, chunks: Iterable[Any]) -> str:
+    def write_stream(
+        self, meta: FileMeta, size: int, chunks: Iterable[Any], clone: Clone | None = None
+    ) -> str:
         """Store a regular file of `size` bytes that comes in chunks; return its checksum."""
-        checksum, name = self._staging.write_stream(meta, size, chunks)
+        checksum, name = self._staging.write_stream(meta, size, chunks, clone)
         if self._have(checksum, size):
             self._staging.discard(name, size)
         else:
@@ -109,6 +113,44 @@ class Transaction:
             self._staging.write_link(f"{checksum}.file", meta)
             self._files[checksum] = 0
         return checksum
+
+    def write_changed(
+        self, checksum: str, old: FileMeta, new: FileMeta, payload: BinaryIO | None
+    ) -> str:
+        """Store the object `checksum` once more, with `new` in place of its metadata `old`; return
+        the new one's checksum.
+
+        `payload` is the object's, at its start (None for a link). The two share their blocks where
+        the file system can. `DamagedRepository` where `old` and the payload are not what the
+        object's name says: a damaged one must not become a good one of another name.
+        """
+        if payload is None:
+            if objects.file_checksum(old) != checksum:
+                raise _damaged(checksum)
+            return self.write_link(new)
+        size = payload_size(payload)
+        chunks = _checked(payload, old, checksum)
+        clone = self._cloning(payload, size)
+        if size <= SMALL_FILE:
+            return self.write_payload(new, b"".join(chunks), clone)
+        return self.write_stream(new, size, chunks, clone)
+
+    def _cloning(self, payload: BinaryIO, size: int) -> Clone | None:
+        repo = self._repo
+        if not repo.shares or size < share.WORTH_CLONING:
+            return None
+
+        def clone(target: int) -> bool:
+            try:
+                share.clone(target, payload.fileno())
+            except OSError as error:
+                if error.errno in share.CANNOT:
+                    repo.shares = False
+                return False
+            repo.space.give_back(size)
+            return True
+
+        return clone
 
     def share(self, checksum: str, existing: str) -> int:
         """Have a file that is staged share the blocks of an object with the same payload but other
@@ -182,14 +224,26 @@ class Transaction:
 
     def read_payload(self, checksum: str) -> Iterator[bytes]:
         """Yield the content of a regular file that was written here."""
-        if checksum in self._files:
-            _meta, file = self._repo.open_content(f"{checksum}.file", self._staging.fd)
-        else:
-            _meta, file = self._repo.open_file(checksum)
+        _meta, file = self.open_file(checksum)
         assert file is not None
         with file:
             while chunk := file.read(BLOB_BUFFER):
                 yield chunk
+
+    # -- what is staged, or in the repository ------------------------------------------------
+
+    def open_file(self, checksum: str) -> tuple[FileMeta, BinaryIO | None]:
+        """Open a content object as `Repository.open_file`."""
+        if checksum in self._files:
+            return self._repo.open_content(f"{checksum}.file", self._staging.fd)
+        return self._repo.open_file(checksum)
+
+    def read_dirmeta(self, checksum: str) -> DirMeta:
+        """Return a directory's metadata as `Repository.read_dirmeta`."""
+        if checksum not in self._staged[ObjectType.DIRMETA]:
+            return self._repo.read_dirmeta(checksum)
+        with _opened(f"{checksum}.dirmeta", self._staging.fd) as fd:
+            return objects.decode_dirmeta(os.read(fd, METADATA_MAX))
 
     # -- repair ----------------------------------------------------------------------------
 
@@ -256,6 +310,20 @@ class Transaction:
         for prefix in sorted(touched):
             durable.sync_directory(f"objects/{prefix}", repo.fd)
         durable.sync_directory("objects", repo.fd)
+
+
+def _checked(payload: BinaryIO, meta: FileMeta, checksum: str) -> Iterator[bytes]:
+    """Yield a payload; `DamagedRepository` at its end where that is not the object's."""
+    digest = hashlib.sha256(objects.content_header(meta))
+    while chunk := payload.read(BLOB_BUFFER):
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != checksum:
+        raise _damaged(checksum)
+
+
+def _damaged(checksum: str) -> DamagedRepository:
+    return DamagedRepository(f"file {checksum} is damaged; `fsck --repair` may heal it")
 
 
 def _move_beside(staged: str, staging: int, path: str, repo_fd: int) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bridge.errors import DamagedRepository
+from bridge.errors import MalformedImage
+from bridge.ostree import composefs, prepare_root
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
+from bridge.ostree.selinux import COMMIT_KEY, Labels
 from bridge.ostree.transaction import Transaction
-from bridge.pull import images, label_tree, layer
+from bridge.ostree.tree import Tree
+from bridge.ostree.variant import Variant
+from bridge.pull import images, labels, layer
 from bridge.pull.ingest import IMPLIED_META
-from bridge.pull.label_cache import LabelCache
 from bridge.pull.merge import Merge
 from bridge.pull.resolve import Resolved
-
-SELINUX_KEY = "bootc-py.selinux"
-SELINUX_DISABLED = "disabled"
-"""In the metadata of a commit whose files were not labelled though the image has a policy."""
 
 
 def merge_layers(
@@ -26,14 +25,13 @@ def merge_layers(
     image: Resolved,
     layers: Iterable[str],
     *,
-    selinux: bool = True,
-    cache: LabelCache,
+    labelled: bool = True,
 ) -> tuple[Commit, list[layer.Dropped]]:
     """Put the layers (their commits, lowest first) together in `transaction`; return the image's
     commit, which is still to be written, and what was left out of all its layers.
 
-    Where the image carries an SELinux policy everything is labelled by it; without `selinux` it is
-    not, and the commit says so. Raises `BridgeError` where libselinux is not there to do it.
+    Where the image has an SELinux policy its files are labelled by it, unless not `labelled`.
+    `BridgeError` where there is no libselinux to do so.
     """
     # The implied directory's metadata is in the store with the first layer, if any is.
     merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META))
@@ -43,15 +41,13 @@ def merge_layers(
         dropped += loaded.dropped
         merge.apply(loaded)
     dropped += merge.finish()
-    more = {}
-    if selinux:
-        with label_tree.policy(repo, merge.tree) as found:
-            if found is not None:
-                label_tree.label(repo, transaction, merge.tree, found, cache)
-    elif label_tree.has_policy(repo, merge.tree):
-        more[SELINUX_KEY] = SELINUX_DISABLED
+    policy = labels.policy_of(repo, merge.tree)
+    if policy is not None and labelled:
+        with Labels(policy) as opened:
+            labels.label(repo, transaction, merge.tree, opened)
+    tree = merge.tree.write(transaction)
     commit = Commit(
-        tree=merge.tree.write(transaction),
+        tree=tree,
         meta=merge.tree.meta,
         metadata={
             images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
@@ -59,19 +55,26 @@ def merge_layers(
             images.MANIFEST_KEY: image.manifest.raw.decode(),
             images.CONFIG_KEY: image.config.raw.decode(),
             layer.IMPORTER_KEY: layer.IMPORTER,
-            **more,
+            **({} if policy is None else {COMMIT_KEY: policy.name if labelled else ""}),
+            **_composefs(transaction, merge.tree),
         },
         timestamp=_timestamp(image),
     )
     return commit, dropped
 
 
-def is_labelled(repo: Repository, commit: str) -> bool:
-    """Return whether an image was labelled if it has a policy; yes where that is not known."""
+def _composefs(transaction: Transaction, tree: Tree) -> dict[str, Variant]:
+    """Return the digest of an image's composefs image, where that is verified when it boots.
+
+    It is a function of the tree: no other tool and nothing of this machine has a part in it.
+    """
     try:
-        return repo.read_commit(commit).metadata.get(SELINUX_KEY) != SELINUX_DISABLED
-    except DamagedRepository:
-        return True
+        asked = prepare_root.read(transaction, tree)
+    except MalformedImage:
+        return {}  # whoever deploys it is told; it is no reason not to have it
+    if not asked.is_verified:
+        return {}
+    return {composefs.DIGEST_KEY: Variant("ay", composefs.digest(transaction, tree))}
 
 
 def _timestamp(image: Resolved) -> int:

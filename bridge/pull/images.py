@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from bridge.errors import BridgeError, DamagedRepository, NotFound
@@ -129,24 +130,28 @@ def require(repo: Repository, reference: ImageReference) -> None:
         raise NotFound(f"no image {reference} in {repo.path}; `image list` shows those it has")
 
 
-def prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
+def prune(repo: Repository, spare: Collection[str] = ()) -> tuple[int, store_prune.PruneResult]:
     """Drop the layers that no image and no deployment needs, then all unreferenced objects.
 
     Returns the number of layer refs that went, and what went with them. A commit that a ref of
     another kind keeps (a deployment's, say) keeps its image's layers too. Unfinished downloads go
     as well. `Busy` while a pull is under way: its layers are nobody's yet.
+
+    `spare` are refs of layers that stay all the same, with unfinished downloads: those of an image
+    for which this makes room.
     """
     with lock.writing(repo):
-        durable.remove_tree(kept.DIRECTORY, repo.fd)
-        layers, result = _prune(repo)
+        if not spare:
+            durable.remove_tree(kept.DIRECTORY, repo.fd)
+        layers, result = _prune(repo, spare)
         if ContentIndex.exists(repo):
             with ContentIndex.open(repo) as index:
                 index.retain()
         return layers, result
 
 
-def _prune(repo: Repository) -> tuple[int, store_prune.PruneResult]:
-    needed: set[str] = set()
+def _prune(repo: Repository, spare: Collection[str]) -> tuple[int, store_prune.PruneResult]:
+    needed = set(spare)
     refs.roots(repo)  # raises where a ref does not say what it keeps
     for name, checksum in refs.listing(repo).items():
         if name.startswith(LAYERS):

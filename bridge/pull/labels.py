@@ -1,168 +1,155 @@
-"""SELinux labels, from the policy that an image carries.
+"""Labels: every file of a merged tree gets the one that the tree's own SELinux policy has for it.
 
-A tree with `etc/selinux/config` (`usr/etc` in a commit) says which policy it has, and that one's
-`contexts/files/file_contexts` which label each path gets. libselinux reads them and looks paths up:
-its rules are the rules (selabel_file(5)). Nothing of this machine's policy is used.
+As ostree-ext labels images with layers of their own: all of the tree, by the policy in it. Paths
+are those of the running system. What is kept in `/usr/etc` gets the labels of `/etc` (libostree's
+`SELINUX_LABEL_V1`): it is what `/etc` is copied from, and no less of a secret there.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
+from typing import BinaryIO
 
 from bridge import limits
-from bridge.errors import BridgeError, MalformedImage
+from bridge.errors import DamagedRepository, MalformedImage
+from bridge.ostree import objects, selinux
+from bridge.ostree.objects import DirMeta, FileMeta
+from bridge.ostree.repository import Repository
+from bridge.ostree.selinux import Labels, Policy
+from bridge.ostree.transaction import Transaction
+from bridge.ostree.tree import Tree
+from bridge.pull.paths import join, walk
 
-XATTR = b"security.selinux"
-CONFIG = "config"
-_CONTEXTS = "contexts/files"
-_LIBRARY = "libselinux.so.1"
-_SELABEL_CTX_FILE = 0
-_SELABEL_OPT_PATH = 3
-_SELINUX_CB_LOG = 0
-
-
-class _Option(ctypes.Structure):
-    """`struct selinux_opt` (selinux/label.h)."""
-
-    _fields_ = (("type", ctypes.c_int), ("value", ctypes.c_char_p))
+_SELINUX = "usr/etc/selinux"
 
 
-def policy_type(config: bytes) -> str | None:
-    """Return the name of the policy that a `config` file chooses; None where SELinux is off.
+def policy_of(repo: Repository, tree: Tree) -> Policy | None:
+    """Return the policy that an image's merged tree has and wants; None where it has none.
 
-    The last line with a key counts, as for libostree.
+    Raises `MalformedImage` for one that is too large or has no proper name.
     """
-    kind, mode = None, "enforcing"
-    for line in config.decode("utf-8", "replace").splitlines():
-        key, equals, value = line.partition("=")
-        if equals and key == "SELINUXTYPE":
-            kind = value.strip()
-        elif equals and key == "SELINUX":
-            mode = value.strip()
-    if mode == "disabled" or not kind:
+    config = _read(repo, tree, f"{_SELINUX}/{selinux.CONFIG}")
+    name = None if config is None else selinux.policy_name(config)
+    if name is None:
         return None
-    if "/" in kind or kind.startswith("."):
-        raise MalformedImage(f"its SELinux policy is named {kind!r:.100}")
-    return kind
+    path = f"{_SELINUX}/{selinux.contexts_directory(name)}"
+    directory = _directory(repo, tree, path)[0]
+    if directory is None or selinux.FILE_CONTEXTS not in directory.files:
+        return None
+    found = {
+        each: _read(repo, tree, f"{path}/{each}")
+        for each in sorted(directory.files)
+        if selinux.is_file_contexts(each)
+    }
+    return Policy(name, {each: data for each, data in found.items() if data is not None})
 
 
-class Labels:
-    """Looks labels up in one policy's file contexts. Close it; safe for one thread."""
+def label(repo: Repository, transaction: Transaction, tree: Tree, labels: Labels) -> None:
+    """Give all that is in `tree` its label; what objects that takes are written in `transaction`.
 
-    def __init__(self, contexts: Path) -> None:
-        """Open the file `contexts`, with those beside it that libselinux reads along."""
-        self._library = _library()
-        option = _Option(_SELABEL_OPT_PATH, os.fsencode(contexts))
-        self._handle = self._library.selabel_open(_SELABEL_CTX_FILE, ctypes.byref(option), 1)
-        if not self._handle:
-            error = ctypes.get_errno()
-            raise MalformedImage(f"its SELinux file contexts cannot be read: {os.strerror(error)}")
-
-    def close(self) -> None:
-        if self._handle:
-            self._library.selabel_close(self._handle)
-            self._handle = None
-
-    def of(self, path: str, mode: int) -> bytes | None:
-        """Return the label of the absolute `path`, with the NUL that it is stored with.
-
-        `mode` has the file type's bits. None for what the policy leaves unlabelled.
-        """
-        found = ctypes.c_char_p()
-        name = os.fsencode(path)
-        if self._library.selabel_lookup_raw(self._handle, ctypes.byref(found), name, mode):
-            error = ctypes.get_errno()
-            if error == errno.ENOENT:
-                return None
-            raise BridgeError(f"the SELinux label of {path!r:.300}: {os.strerror(error)}")
-        label = (found.value or b"") + b"\0"
-        self._library.freecon(found)
-        return label
-
-
-Read = Callable[[str], bytes | None]
-"""Returns the content of a file below `etc/selinux`; None where there is none."""
-Names = Callable[[str], list[str]]
-"""Returns the names of the files in a directory below `etc/selinux`; none where there is none."""
-
-
-@contextmanager
-def opened(read: Read, names: Names) -> Iterator[Labels | None]:
-    """Yield the labels of the policy that can be read with `read` and `names`; None without one.
-
-    Raises `BridgeError` where there is a policy and no libselinux to read it.
+    The tree's objects must be in the repository. `DamagedRepository` where one of them is not what
+    its name says: no new object is made of it.
     """
-    config = read(CONFIG)
-    kind = None if config is None else policy_type(config)
-    if kind is None:
-        yield None
-        return
-    texts = sorted(
-        each for each in names(f"{kind}/{_CONTEXTS}") if each.startswith("file_contexts")
-    )
-    if "file_contexts" not in texts:
-        # The compiled form alone will not do: its version has to be this machine's.
-        raise MalformedImage(f"its SELinux policy {kind} has no file_contexts")
-    _library()
-    with tempfile.TemporaryDirectory(prefix="bootc-py-selinux-") as work:
-        for name in texts:
-            if name.endswith(".bin"):
-                continue
-            data = read(f"{kind}/{_CONTEXTS}/{name}")
-            if data is not None:
-                (Path(work) / name).write_bytes(data)
-        labels = Labels(Path(work) / "file_contexts")
+    _Labelling(repo, transaction, labels).directory(tree, "")
+
+
+def path_in_system(path: str) -> str:
+    """Return where a path of the store is in the running system: absolute, `usr/etc` as `/etc`."""
+    if path == "usr/etc" or path.startswith("usr/etc/"):
+        path = path.removeprefix("usr/")
+    return f"/{path}"
+
+
+class _Labelling:
+    def __init__(self, repo: Repository, transaction: Transaction, labels: Labels) -> None:
+        self._repo = repo
+        self._transaction = transaction
+        self._labels = labels
+        self._modes: dict[str, int] = {}
+        self._files: dict[tuple[str, bytes | None], str] = {}
+        self._metas: dict[tuple[str, bytes | None], str] = {}
+        self._read_metas: dict[str, DirMeta] = {}
+
+    def directory(self, tree: Tree, path: str) -> None:
+        """Label a directory and all below it."""
+        tree.meta = self._meta(tree.meta, path)
+        for name, checksum in list(tree.files.items()):
+            tree.set_file(name, self._file(checksum, join(path, name)))
+        for name, below in tree.dirs.items():
+            self.directory(below, join(path, name))
+
+    def _meta(self, checksum: str, path: str) -> str:
+        meta = self._read_metas.get(checksum)
+        if meta is None:
+            meta = self._read_metas[checksum] = self._repo.read_dirmeta(checksum)
+        label = self._labels.lookup(path_in_system(path), meta.mode)
+        found = self._metas.get((checksum, label))
+        if found is None:
+            labelled = replace(meta, xattrs=selinux.with_label(meta.xattrs, label))
+            found = self._metas[checksum, label] = self._transaction.write_dirmeta(labelled)
+        return found
+
+    def _file(self, checksum: str, path: str) -> str:
+        mode = self._modes.get(checksum)
+        if mode is not None:
+            label = self._labels.lookup(path_in_system(path), mode)
+            found = self._files.get((checksum, label))
+            if found is not None:
+                return found
+        meta, payload = self._repo.open_file(checksum)
         try:
-            yield labels
+            self._modes[checksum] = meta.mode
+            label = self._labels.lookup(path_in_system(path), meta.mode)
+            # On a host with SELinux the kernel gives one to whatever is stored without.
+            own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+            labelled = replace(meta, xattrs=selinux.with_label(meta.xattrs, label))
+            found = self._transaction.write_changed(checksum, own, labelled, payload)
         finally:
-            labels.close()
+            if payload is not None:
+                payload.close()
+        self._files[checksum, label] = found
+        return found
 
 
-def read_all(path: str, dir_fd: int) -> bytes | None:
-    """Return a file of a policy below a directory; None where there is none, or a link."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    with open(fd, "rb") as file:
-        data = file.read(limits.POLICY_MAX + 1)
-    return checked(data, path)
+# -- reading the policy ------------------------------------------------------------------------
 
 
-def checked(data: bytes, path: str) -> bytes:
-    """Return a file of a policy; `MalformedImage` where it is larger than one can be."""
-    if len(data) > limits.POLICY_MAX:
-        raise MalformedImage(f"its SELinux policy's {path} has more than {limits.POLICY_MAX} bytes")
-    return data
+def _directory(repo: Repository, tree: Tree, path: str) -> tuple[Tree | None, str]:
+    def target(checksum: str) -> str | None:
+        meta, payload = repo.open_file(checksum)
+        if payload is not None:
+            payload.close()
+        return meta.target if meta.is_symlink else None
+
+    return walk(tree, path.split("/") if path else [], target, None)
 
 
-def _library() -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(_LIBRARY, use_errno=True)
-    except OSError:
-        raise BridgeError(
-            "the image carries an SELinux policy, and libselinux is not here to label files by "
-            "it: install libselinux1 (Debian) or libselinux, or use --disable-selinux"
-        ) from None
-    library.selabel_open.restype = ctypes.c_void_p
-    library.selabel_open.argtypes = (ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint)
-    library.selabel_close.argtypes = (ctypes.c_void_p,)
-    library.selabel_lookup_raw.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_char_p,
-        ctypes.c_int,
-    )
-    library.freecon.argtypes = (ctypes.c_char_p,)
-    library.selinux_set_callback(_SELINUX_CB_LOG, _QUIET)
-    return library
+def _read(repo: Repository, tree: Tree, path: str) -> bytes | None:
+    """Return the content of a regular file, links followed inside of the image; None for none."""
+    for _ in range(limits.LINK_HOPS_MAX):
+        parent, _, name = path.rpartition("/")
+        directory, at = _directory(repo, tree, parent)
+        checksum = None if directory is None else directory.files.get(name)
+        if checksum is None:
+            return None
+        meta, payload = repo.open_file(checksum)
+        if payload is not None:
+            with payload:
+                return _verified(checksum, meta, payload, path)
+        path = meta.target.lstrip("/") if meta.target.startswith("/") else join(at, meta.target)
+    return None
 
 
-_QUIET = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p)(lambda _kind, _text: 0)
-"""Takes what libselinux would print: its errors come as exceptions."""
+def _verified(checksum: str, meta: FileMeta, payload: BinaryIO, path: str) -> bytes:
+    data = bytearray()
+    while chunk := payload.read(limits.BLOB_BUFFER):
+        data += chunk
+        if len(data) > limits.FILE_CONTEXTS_MAX:
+            raise MalformedImage(
+                f"{path!r:.300} has more than {limits.FILE_CONTEXTS_MAX} bytes: too much for a part"
+                " of an SELinux policy"
+            )
+    own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+    if objects.file_checksum(own, bytes(data)) != checksum:
+        raise DamagedRepository(f"file {checksum}, which is {path}, is damaged")
+    return bytes(data)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from bridge.errors import NoSpace, is_full
@@ -18,7 +18,7 @@ from bridge.ostree import lock, refs
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
-from bridge.pull import label_cache, layer, space
+from bridge.pull import layer, space
 from bridge.pull.catch_up import catch_up
 from bridge.pull.content_index import ContentIndex
 from bridge.pull.image_commit import merge_layers
@@ -40,26 +40,26 @@ def pull(
     network: NetworkOptions | None = None,
     platform: Platform | None = None,
     bootable: bool = False,
-    selinux: bool = True,
+    labelled: bool = True,
     depth: Depth = Depth.CHUNKS,
     before_layers: Callable[[], None] | None = None,
+    careful: bool = False,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Bring the image that `reference` names into `repo`, under the refs that ostree-ext uses.
 
-    Where the image carries an SELinux policy its commit is labelled by it, unless `selinux` is
-    false. With `bootable` an image without bootc's labels is refused before a layer is moved.
+    Where the image carries an SELinux policy its commit is labelled by it, unless not
+    `labelled`. With `bootable` an image without bootc's labels is refused before a layer is moved.
     Layers are fetched in parts to `depth`. What was not verified leaves no trace but unfinished
     downloads, and not even these where there was no space. `before_layers` is called when it is
     known that layers have to move, before the first of their bytes: what it raises ends the pull.
     Raises the `BridgeError`s of the registry, the formats and the store; `NoSpace` before a layer
-    moves where the image cannot fit; `Busy` where another pull is under way.
+    moves where the image cannot fit, and when told to be `careful` where it may not; `Busy` where
+    another pull is under way.
     """
     with ExitStack() as stack:
-        one = _Pull(
-            repo, reference, network, platform, bootable, depth, progress, stack, selinux=selinux
-        )
-        return one.run(before_layers)
+        one = _Pull(repo, reference, network, platform, bootable, depth, progress, stack)
+        return one.run(before_layers, careful=careful, labelled=labelled)
 
 
 def preview(
@@ -98,10 +98,7 @@ class _Pull:
         depth: Depth,
         progress: Progress | None,
         stack: ExitStack,
-        *,
-        selinux: bool = True,
     ) -> None:
-        self._selinux = selinux
         self._repo = repo
         self._reference = reference
         self._platform = platform or Platform.host()
@@ -117,7 +114,9 @@ class _Pull:
             repo, reference, self._source, self._progress, self._contents
         )
 
-    def run(self, before_layers: Callable[[], None] | None) -> TransferReport:
+    def run(
+        self, before_layers: Callable[[], None] | None, *, careful: bool, labelled: bool
+    ) -> TransferReport:
         """Pull."""
         seconds = Seconds()
         started = time.monotonic()
@@ -127,18 +126,19 @@ class _Pull:
         plans = plan(self._repo, image.manifest, image.config)
         if before_layers is not None and any(each.mode is Mode.WHOLE for each in plans):
             before_layers()
-        plans = self._in_parts(plans)
-        room = space.check(self._repo, self._source, plans, self._progress)
-        resolved = time.monotonic()
-        seconds.resolve = resolved - started
+        with self._telling(plans):
+            plans = self._in_parts(plans)
+            room = space.check(self._repo, self._source, plans, self._progress, careful=careful)
+            resolved = time.monotonic()
+            seconds.resolve = resolved - started
 
-        self._importer.last_read = resolved
-        layers = self._import(plans)
-        imported = time.monotonic()
-        seconds.transfer = self._importer.last_read - resolved
-        seconds.import_ = imported - self._importer.last_read
+            self._importer.last_read = resolved
+            layers = self._import(plans)
+            imported = time.monotonic()
+            seconds.transfer = self._importer.last_read - resolved
+            seconds.import_ = imported - self._importer.last_read
 
-        commit, dropped = self._merge(image, ref, layers)
+            commit, dropped = self._merge(image, ref, layers, labelled)
         seconds.merge = time.monotonic() - imported
         seconds.total = time.monotonic() - started
         meter = self._source.meter
@@ -159,6 +159,17 @@ class _Pull:
             dropped=dropped,
             seconds=seconds,
         )
+
+    @contextmanager
+    def _telling(self, plans: list[LayerPlan]) -> Iterator[None]:
+        """Have `NoSpace` tell what who makes room has to know."""
+        try:
+            yield
+        except NoSpace as error:
+            meter = self._source.meter
+            error.wanted = tuple(layer_ref(each.layer.digest) for each in plans)
+            error.received = (meter.received_bytes, meter.requests, meter.retries)
+            raise
 
     def preview(self) -> TransferPlan:
         """Resolve and plan, and leave it at that."""
@@ -262,19 +273,18 @@ class _Pull:
     # -- the image -------------------------------------------------------------------------
 
     def _merge(
-        self, image: Resolved, ref: str, layers: list[LayerReport]
+        self, image: Resolved, ref: str, layers: list[LayerReport], labelled: bool
     ) -> tuple[str, list[layer.Dropped]]:
         self._progress.stage(Stage.MERGING)
         commits = []
         for each in layers:
             assert each.plan.commit is not None
             commits.append(each.plan.commit)
-        with label_cache.opened(self._repo) as cache, Transaction(self._repo) as transaction:
+        with Transaction(self._repo) as transaction:
             merged, dropped = merge_layers(
-                self._repo, transaction, image, commits, selinux=self._selinux, cache=cache
+                self._repo, transaction, image, commits, labelled=labelled
             )
             commit = transaction.write_commit(merged)
             transaction.set_ref(ref, commit)
             self._importer.stats.add(transaction.publish())
-            cache.keep()
         return commit, dropped

@@ -17,18 +17,16 @@ from bridge.errors import BridgeError, Busy, DamagedRepository, NetworkError, No
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
 from bridge.oci.reference import ImageReference
-from bridge.ostree import durable, fsck, lock, objects, refs
+from bridge.ostree import durable, fsck, lock, refs
 from bridge.ostree.fsck import Fault
 from bridge.ostree.objects import ObjectType
 from bridge.ostree.reachable import Needs, reachable
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
-from bridge.ostree.transaction import Transaction
-from bridge.pull import label_cache
 from bridge.pull.cover import cheapest
-from bridge.pull.image_commit import is_labelled, merge_layers
 from bridge.pull.import_layer import LayerImporter
 from bridge.pull.layer import by_diff_id
+from bridge.pull.merge_again import merge_again
 from bridge.pull.plan import LayerPlan, Mode
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.refnames import layer_ref
@@ -302,9 +300,17 @@ class _Repair:
     # -- images ----------------------------------------------------------------------------
 
     def _is_broken(self, image: KnownImage) -> bool:
-        """Tell whether some of an image's own metadata is damaged or missing."""
+        """Tell whether some of what only the image itself has is damaged or missing."""
         damaged, more = self._damage_below(image.commit)
-        return more or any(self._faults[each].kind is ObjectType.DIRMETA for each in damaged)
+        kinds = {self._faults[each].kind for each in damaged}
+        if more or ObjectType.DIRMETA in kinds:
+            return True
+        if ObjectType.FILE not in kinds or image.resolved is None:
+            return False
+        # Files with labels are no layer's.
+        stored = self._stored_layers()
+        layers = [stored[each] for each in image.resolved.config.diff_ids if each in stored]
+        return not damaged <= self._damage_below(*layers)[0]
 
     def _find_lost_images(self) -> None:
         """Ask for the manifest and configuration of images whose commits are damaged."""
@@ -335,7 +341,8 @@ class _Repair:
                     break
 
     def _merge_images(self) -> bool:
-        """Merge images again of which some metadata is damaged; return whether one was."""
+        """Merge images again of which something is damaged that is no layer's; return whether one
+        was."""
         stored = self._stored_layers()
         done = False
         for image in self._images:
@@ -348,37 +355,14 @@ class _Repair:
                 continue
             self._merged.add(image.commit)
             try:
-                with (
-                    label_cache.opened(self._repo) as cache,
-                    Transaction(self._repo) as transaction,
-                ):
-                    labelled = is_labelled(self._repo, image.commit)
-                    commit, _dropped = merge_layers(
-                        self._repo, transaction, found, commits, cache=cache, selinux=labelled
-                    )
-                    if image.commit != objects.commit_checksum(commit):
-                        self._check_is_alike(image, commit)
-                    else:
-                        transaction.write_commit(commit)
-                    transaction.publish()
-            except DamagedRepository as error:
+                merge_again(self._repo, image.commit, found, commits)
+            except (Busy, NoSpace):
+                raise
+            except BridgeError as error:
                 self._problems.append(str(error))
                 continue
             done = True
         return done
-
-    def _check_is_alike(self, image: KnownImage, merged: objects.Commit) -> None:
-        """Another program's commit of the same tree is healed by it, another tree is not."""
-        if image.commit in self._faults:
-            raise DamagedRepository(
-                f"commit {image.commit} cannot be made again: it is another program's, or its "
-                "reference names another image now; use `upgrade` or `switch`"
-            )
-        stored = self._repo.read_commit(image.commit)
-        if (stored.tree, stored.meta) != (merged.tree, merged.meta):
-            raise DamagedRepository(
-                f"commit {image.commit} is another program's, and its tree is not ours"
-            )
 
     # -- what nobody wants -----------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError, MayNotFit, NoSpace
 from bridge.layer import unpacked
 from bridge.limits import (
     PARALLEL_BLOBS,
@@ -144,14 +144,20 @@ def _most(each: Unpacked) -> int:
 
 
 def check(
-    repo: Repository, source: Source, plans: Sequence[LayerPlan], progress: Progress
+    repo: Repository,
+    source: Source,
+    plans: Sequence[LayerPlan],
+    progress: Progress,
+    *,
+    careful: bool = False,
 ) -> SpaceReport:
     """See whether the layers that have to move will fit; the lock of our writers is held.
 
     What is ours to give back (downloads of other images, abandoned staging directories) is given
-    back before anything is refused. Raises `NoSpace`.
+    back before anything is refused. Raises `NoSpace`; `MayNotFit` in place of a warning when told
+    to be `careful`.
     """
-    return _Check(repo, source, plans, progress).run()
+    return _Check(repo, source, plans, progress).run(careful)
 
 
 class _Check:
@@ -165,7 +171,7 @@ class _Check:
         self._kept = {each.layer.digest for each in self._layers if source.keeps}
         self._stored = cache(lambda: stored_bytes(repo))
 
-    def run(self) -> SpaceReport:
+    def run(self, careful: bool) -> SpaceReport:
         if self._layers:
             self._refuse_without_inodes()
         if self._layers and is_tight(self._layers, self._need(), self._available()):
@@ -175,7 +181,12 @@ class _Check:
             if self._need().expected > self._available():
                 self._give_back()
             if self._need().expected > self._available():
-                self._warn()
+                if careful:
+                    raise MayNotFit(self._doubt())
+                self._progress.message(
+                    f"warning: {self._doubt()}; going on, for what is there already is not stored "
+                    "again"
+                )
         estimated = not all(each.known for each in self._layers)
         return SpaceReport(self._need().expected, max(0, self._available()), estimated)
 
@@ -255,12 +266,10 @@ class _Check:
                 "min-free-space-percent in its config"
             )
 
-    def _warn(self) -> None:
-        self._progress.message(
-            f"warning: {self._repo.path} may have no room for the image: it needs "
-            f"{_mb(self._need().expected)} as {self._basis()}, and "
-            f"{self._tell(self._available())}; going on, for what is there already is not stored "
-            "again"
+    def _doubt(self) -> str:
+        return (
+            f"{self._repo.path} may have no room for the image: it needs "
+            f"{_mb(self._need().expected)} as {self._basis()}, and {self._tell(self._available())}"
         )
 
     def _basis(self) -> str:

@@ -50,7 +50,7 @@ def use_loader(sysroot: Sysroot, name: str) -> None:
     state = sysroot.load()
     with files.doing(f"setting up the boot loader {name}"):
         with files.directory(sysroot.boot_fd, f"loader.{state.bootversion}") as fd:
-            chosen.prepare(fd, [each.entry for each in state.deployments])
+            chosen.prepare(sysroot.boot_fd, fd, [each.entry for each in state.deployments])
         chosen.publish(sysroot.boot_fd, [each.entry for each in state.deployments])
         _sync(sysroot)
         sysroot.repo.set_value(*loaders.KEY, None if name == "none" else name)
@@ -106,7 +106,7 @@ def _swap_loader(sysroot: Sysroot, state: State, deployments: Sequence[Deploymen
             name = bls.file_name(len(entries) - place)
             durable.replace_file(name, bls.render(entry).encode(), fd)
     with files.directory(sysroot.boot_fd, directory) as fd:
-        sysroot.loader.prepare(fd, entries)
+        sysroot.loader.prepare(sysroot.boot_fd, fd, entries)
     subbootversion = 1 - sysroot.subbootversion(new)
     bootlinks.create(sysroot.ostree_fd, f"boot.{new}.{subbootversion}", deployments)
     bootlinks.swap(sysroot.ostree_fd, new, subbootversion)

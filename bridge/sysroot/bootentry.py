@@ -31,7 +31,7 @@ def compose(
     paths = {each.key: f"{directory}/{each.name}" for each in kernel.files if each.key}
     overlays = deployment.entry.get_all("initrd")[1:]
     if "initrd" in paths:
-        arguments = _without_prepare_root(arguments)
+        arguments = without_prepare_root(arguments)
     else:
         arguments = kargs.replace(arguments, f"init={link}/usr/lib/ostree/ostree-prepare-root")
     arguments = kargs.replace(arguments, f"ostree={link}")
@@ -102,7 +102,7 @@ def _os_name(tree_fd: int, deployment: Deployment) -> str:
     )
 
 
-def _without_prepare_root(arguments: kargs.Arguments) -> kargs.Arguments:
+def without_prepare_root(arguments: kargs.Arguments) -> kargs.Arguments:
     """Drop an `init=` that we or libostree wrote for an earlier image without initramfs."""
     return tuple(
         each

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import NotFound, UsageError
-from bridge.sysroot import deploy, kargs, staging
+from bridge.pull.progress import Progress
+from bridge.sysroot import kargs, staging
+from bridge.sysroot.bootentry import without_prepare_root
 from bridge.sysroot.deploy import KernelArguments
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.sysroot import Sysroot
+from bridge.sysroot.update import deploy_and_drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Changed:
     changed: bool
 
 
-def change(path: str | Path, changes: Changes) -> Changed:
+def change(path: str | Path, changes: Changes, *, progress: Progress | None = None) -> Changed:
     """Change the arguments of what boots next of the sysroot at `path`; `NotFound` without any.
 
     Where nothing changes, nothing is deployed. What boots next by now stays, to be rolled back to,
@@ -57,16 +60,18 @@ def change(path: str | Path, changes: Changes) -> Changed:
         first = state.next
         if first is None:
             raise NotFound(f"{sysroot.path} has no deployment; use: bootc-py switch IMAGE")
-        wanted = changes.apply(first.kargs)
-        if wanted == first.kargs:
+        current = without_prepare_root(first.kargs)
+        wanted = changes.apply(current)
+        if wanted == current:
             return Changed(first, wanted, False)
         origin = (first.origin or Origin("")).without_transient()
-        done = deploy.deploy(
+        done = deploy_and_drop(
             sysroot,
             first.checksum,
             origin,
+            progress or Progress(),
             stateroot=first.stateroot,
             arguments=KernelArguments(override=wanted),
             stage=staging.how(sysroot),
         )
-        return Changed(done.deployment, done.deployment.kargs, True)
+        return Changed(done.deployment, wanted, True)

@@ -31,6 +31,8 @@ def cleanup(sysroot: Sysroot, state: State) -> None:
             # Nothing goes before the order that does without it is on the disk, whoever wrote it.
             os.fsync(sysroot.boot_fd)
             os.fsync(sysroot.ostree_fd)
+            # Nor before the boot loader's own copy of it, which a run that was cut off left behind.
+            sysroot.loader.publish(sysroot.boot_fd, [each.entry for each in state.deployments])
             bootlinks.remove_others(sysroot.ostree_fd, state.bootversion, state.subbootversion)
             durable.remove_tree(f"loader.{1 - state.bootversion}", sysroot.boot_fd)
             _remove_deployments(sysroot, state)

@@ -12,18 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, MalformedImage
 from bridge.ostree import checkout, durable
-from bridge.pull.image_commit import SELINUX_KEY
 from bridge.sysroot import (
     bls,
     boot_order,
     boot_space,
+    composefs,
     files,
     kargs,
     kargs_d,
     kernel,
-    prepare_root,
+    labels,
     retention,
-    selinux,
     staged,
     stateroot_var,
 )
@@ -94,6 +93,7 @@ def deploy(
     retain: bool = False,
     stage: Stage | None = None,
     settings: DeploymentSettings | None = None,
+    complete_etc: Callable[[int], None] | None = None,
 ) -> Deployed:
     """Deploy `commit` of the sysroot's repository and make it what boots next.
 
@@ -107,7 +107,8 @@ def deploy(
     first one of the stateroot. Kept are the new, the booted and the merge deployment, those that
     are pinned, those of other stateroots, and what the settings say (by default the host's own);
     with `retain` all. Where /boot is too small for what is kept by the settings, that goes. The
-    repository is not pruned.
+    repository is not pruned. `complete_etc` gets the deployment's directory when its `/etc` is
+    there, before that is labelled.
 
     Takes the sysroot's lock. Raises `Busy`, `MalformedImage` (no kernel, no os-release, a tree
     that cannot be deployed), `NoSpace`, `NotFound` or `DamagedRepository` (the commit),
@@ -120,23 +121,26 @@ def deploy(
         add_stateroot(sysroot, name)
         cleanup(sysroot, before)
         merge_from = merge_deployment or before.merge_deployment(name)
-        origin = origin.with_since(int(time.time()))
         new = Deployment(name, commit, _serial(sysroot, name, commit), "", origin=origin)
         changes = arguments or KernelArguments()
         try:
             # Arguments that were changed since the machine was started are with what is staged.
             pending = before.staged if _is_of(before.staged, name) else merge_from
             inherited = _Inherited(merge_from, pending, changes)
-            new, merged = _prepare(sysroot, new, inherited, later=stage is not None)
+            new, merged = _prepare(
+                sysroot, new, inherited, later=stage is not None, complete_etc=complete_etc
+            )
             kept = list(before.deployments)
             if not retain:
-                wanted = settings or _settings(sysroot, before)
+                wanted = settings or host_settings(sysroot, before)
                 kept = retention.kept(kept, name, merge_from, wanted, time.time())
             least = [each for each in kept if retention.must_stay(each, name, merge_from)]
+            order, kept = _make_room(sysroot, before, new, kept, least)
             if stage is not None:
-                _keep_with_libostree(sysroot, before, kept, least)
+                _require_room(sysroot, new)
+                _keep_with_libostree(sysroot, order, kept, least)
                 return _stage(sysroot, new, merge_from, merged, stage)
-            after, kept = _write(sysroot, before, new, kept, least)
+            after = boot_order.write(sysroot, order, [new, *kept])
         except BaseException:
             # Whatever it was, the half-made deployment goes; cleanup would find it otherwise.
             with contextlib.suppress(OSError, BridgeError):
@@ -163,8 +167,8 @@ def _is_of(deployment: Deployment | None, stateroot: str) -> bool:
     return deployment is not None and deployment.stateroot == stateroot
 
 
-def _settings(sysroot: Sysroot, state: State) -> DeploymentSettings:
-    """Return what the current deployment is told about itself."""
+def host_settings(sysroot: Sysroot, state: State) -> DeploymentSettings:
+    """Return the settings that the current deployment holds; `UsageError` where they are wrong."""
     if state.current is None:
         return DeploymentSettings()
     with files.directory(sysroot.ostree_fd, state.current.path) as tree:
@@ -226,6 +230,7 @@ def _prepare(
     inherited: _Inherited,
     *,
     later: bool,
+    complete_etc: Callable[[int], None] | None,
 ) -> tuple[Deployment, EtcMerge]:
     """Make the new deployment's directory complete, with everything but a boot entry; or but for
     what libostree is going to do later, when it finalises it."""
@@ -236,7 +241,7 @@ def _prepare(
         durable.remove_tree(name, fd)
         checkout.checkout(sysroot.repo, new.checksum, fd, name)
         with files.directory(fd, name) as tree:
-            prepare_root.check(tree, f"image {new.checksum}")
+            composefs.add(sysroot, new, tree)
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
             options = inherited.changes.apply(_brought(sysroot, inherited.kargs_from, tree))
             kargs.check(options)
@@ -244,8 +249,9 @@ def _prepare(
             stateroot_var.initialise(sysroot, new, tree)
             if merge_from is not None:
                 merged = _merge_etc(sysroot, merge_from, tree, check if later else merge)
-            if SELINUX_KEY not in sysroot.repo.read_commit(new.checksum).metadata:
-                _label(sysroot, new, tree)
+            if complete_etc is not None:
+                complete_etc(tree)
+            labels.label(sysroot, new, tree)
             # systemd's ConditionNeedsUpdate= services run when these stamps are missing.
             for stamp in (f"{new.path}/etc", f"deploy/{new.stateroot}/var"):
                 _unlink(sysroot.ostree_fd, stamp, ".updated")
@@ -291,15 +297,6 @@ def _make_etc(sysroot: Sysroot, new: Deployment, tree: int) -> None:
         os.mkdir("etc", 0o755, dir_fd=tree)
 
 
-def _label(sysroot: Sysroot, new: Deployment, tree: int) -> None:
-    with (
-        selinux.policy(tree) as labels,
-        files.directory(sysroot.ostree_fd, f"deploy/{new.stateroot}/var") as var,
-    ):
-        if labels is not None:
-            selinux.label(tree, var, labels)
-
-
 def _merge_etc(
     sysroot: Sysroot,
     merge_from: Deployment,
@@ -324,26 +321,32 @@ def _unlink(top: int, path: str, name: str) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def _write(
+def _make_room(
     sysroot: Sysroot,
     before: State,
     new: Deployment,
     kept: list[Deployment],
     least: list[Deployment],
 ) -> tuple[State, list[Deployment]]:
-    """Write the boot order; return it, and what was kept.
+    """Where /boot is too small for the old kernels and the new one, write a boot order without what
+    is to go anyway, as libostree does, or else without what only the settings keep.
 
-    Where /boot is too small for old and new at once that is done in two steps, as libostree does:
-    the first drops what is to go anyway, or else what only the settings keep, so that its kernels
-    make room.
+    Returns the order as it is now, and what is kept.
     """
     for staying in (kept, least):
         if staying and _makes_room(sysroot, new, staying):
-            before = boot_order.write(sysroot, before, staying)
-            remove_kernels(sysroot, before)
-            kept = staying
-            break
-    return boot_order.write(sysroot, before, [new, *kept]), kept
+            order = boot_order.write(sysroot, before, staying)
+            remove_kernels(sysroot, order)
+            return order, staying
+    return before, kept
+
+
+def _require_room(sysroot: Sysroot, new: Deployment) -> None:
+    """Raise `NoSpace` where the new kernel does not fit into /boot, while somebody is there to see
+    it: libostree would find that out when the machine goes down."""
+    with files.directory(sysroot.ostree_fd, new.path) as tree:
+        found = kernel.find(tree, f"image {new.checksum}", new.bootcsum)
+        kernel.require_room(found, tree, sysroot.boot_fd, new.stateroot)
 
 
 def _makes_room(sysroot: Sysroot, new: Deployment, kept: list[Deployment]) -> bool:

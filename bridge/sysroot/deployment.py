@@ -32,6 +32,8 @@ class Deployment:
     booted: bool = False
     staged: bool = False
     """Whether it is only going to be in the boot order when the machine goes down."""
+    since: float | None = field(default=None, compare=False)
+    """When it was made, in seconds since 1970; None where that is not known."""
     problem: str = ""
     """Why a part of it could not be read; empty when all could."""
 
@@ -54,11 +56,6 @@ class Deployment:
     def pinned(self) -> bool:
         """Whether somebody wants it kept whatever comes after it."""
         return self.origin is not None and self.origin.pinned and not self.origin.kept
-
-    @property
-    def since(self) -> int | None:
-        """When it was made, in seconds since 1970; None where that is not known."""
-        return None if self.origin is None else self.origin.since
 
     @property
     def image_reference(self) -> str | None:

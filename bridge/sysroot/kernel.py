@@ -80,18 +80,26 @@ def install(
     target = kernel.directory(stateroot)
     with files.directory(tree_fd, f"{_MODULES}/{kernel.version}") as source:
         missing = _missing(kernel, source, boot_fd, target, check_content)
-        short = _shortage(source, boot_fd, missing)
-        if short > 0:
-            raise NoSpace(
-                f"/boot has no room for kernel {kernel.version}: "
-                f"{-(-short // limits.MIB)} MiB more are needed; remove a pinned deployment, or "
-                "make /boot larger"
-            )
+        _require(kernel, _shortage(source, boot_fd, missing))
         if missing:
             with files.directory(boot_fd, target, create=0o755) as directory:
                 for each in missing:
                     _place(source, directory, each)
                 os.fsync(directory)
+
+
+def require_room(kernel: Kernel, tree_fd: int, boot_fd: int, stateroot: str) -> None:
+    """Raise `NoSpace` where the kernel's files do not fit into /boot."""
+    _require(kernel, shortage(kernel, tree_fd, boot_fd, stateroot))
+
+
+def _require(kernel: Kernel, short: int) -> None:
+    if short > 0:
+        raise NoSpace(
+            f"/boot has no room for kernel {kernel.version}: "
+            f"{-(-short // limits.MIB)} MiB more are needed; remove a pinned deployment, or "
+            "make /boot larger"
+        )
 
 
 def shortage(kernel: Kernel, tree_fd: int, boot_fd: int, stateroot: str) -> int:

@@ -2,31 +2,114 @@
 
 from __future__ import annotations
 
-from bridge.pull import images
+from collections.abc import Collection
+
+from bridge.errors import Busy, DamagedRepository, MayNotFit, NoSpace
+from bridge.oci.reference import ImageReference
+from bridge.pull.plan import Depth
 from bridge.pull.progress import Progress, Stage
-from bridge.sysroot import boot_order, retention
+from bridge.pull.pull import pull
+from bridge.pull.report import TransferReport
+from bridge.registry.options import NetworkOptions
+from bridge.sysroot import boot_order, boot_space, replaced, retention
 from bridge.sysroot.cleanup import cleanup
+from bridge.sysroot.rollback import rollback_deployment
 from bridge.sysroot.sysroot import Sysroot
 
 
-def make_space(sysroot: Sysroot, progress: Progress) -> int:
-    """Drop what is kept for the settings' sake alone, then all that nothing refers to.
+def pull_with_room(
+    sysroot: Sysroot,
+    reference: ImageReference,
+    network: NetworkOptions,
+    progress: Progress,
+    depth: Depth,
+    *,
+    retain: bool,
+    labelled: bool,
+) -> TransferReport:
+    """Pull what is to be deployed. Where space is short, or may be, garbage is collected first;
+    where there is too little still, deployments that only the settings keep go. Unless `retain`.
+    """
+    spent: list[tuple[int, int, int]] = []
 
-    What runs, what it can be rolled back to, what is pinned and what is staged stays. The sysroot's
-    lock is held. Returns the bytes that this freed. Raises `Busy` while the store is in use.
+    def attempt(*, careful: bool = False) -> TransferReport:
+        try:
+            report = pull(
+                sysroot.repo,
+                reference,
+                network=network,
+                bootable=True,
+                labelled=labelled,
+                depth=depth,
+                before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
+                careful=careful,
+                progress=progress,
+            )
+        except NoSpace as error:
+            spent.append(error.received)
+            raise
+        report.received_bytes += sum(each[0] for each in spent)
+        report.requests += sum(each[1] for each in spent)
+        report.retries += sum(each[2] for each in spent)
+        return report
+
+    if retain:
+        return attempt()
+    try:
+        return attempt(careful=True)
+    except MayNotFit as error:
+        collect(sysroot, progress, error.wanted)
+    except NoSpace as error:
+        if not error.wanted:  # it is /boot that has no room
+            raise
+        if not (
+            collect(sysroot, progress, error.wanted) or drop_kept(sysroot, progress, error.wanted)
+        ):
+            raise
+    try:
+        return attempt()
+    except NoSpace as error:
+        if not error.wanted or not drop_kept(sysroot, progress, error.wanted):
+            raise
+    return attempt()
+
+
+def collect(sysroot: Sysroot, progress: Progress, spare: Collection[str] = ()) -> int:
+    """Drop the images of deployments that are gone, and what nothing refers to; the bytes freed.
+
+    `spare` are refs of layers that stay whatever needs them. The sysroot's lock is held. Where the
+    store is in use, or damaged, nothing goes; that is told.
     """
     progress.stage(Stage.PRUNING)
+    try:
+        return replaced.drop(sysroot, spare)
+    except (Busy, DamagedRepository) as error:
+        # The deployments stand, and nothing that was to be on the disk is not; the next update
+        # goes on from the note.
+        progress.message(f"warning: nothing was pruned: {error}")
+        return 0
+
+
+def drop_kept(sysroot: Sysroot, progress: Progress, spare: Collection[str] = ()) -> int:
+    """Drop the deployments that only the settings keep, and what only they needed; the bytes freed.
+
+    What runs, what boots next, what a rollback goes to, what is pinned and what is staged stays.
+    """
     state = sysroot.load_to_change()
-    current = state.current
-    if current is not None:
-        staying = [
-            each
-            for each in state.deployments
-            if retention.must_stay(each, current.stateroot, current) or each.index < 2
-        ]
-        if len(staying) < len(state.deployments):
-            progress.message("space is short: deployments beyond the least of two are dropped")
-            state = boot_order.write(sysroot, state, staying)
-    cleanup(sysroot, state)
-    _layers, pruned = images.prune(sysroot.repo)
-    return pruned.bytes
+    if state.current is None:
+        return 0
+    stateroot, fallback = state.current.stateroot, rollback_deployment(state)
+    staying = [
+        each
+        for each in state.deployments
+        if each.index == 0
+        or each is fallback
+        or retention.must_stay(each, stateroot, state.current)
+    ]
+    gone = len(state.deployments) - len(staying)
+    if not gone:
+        return 0
+    progress.message(f"warning: space is short: deployments that only the settings keep go: {gone}")
+    replaced.note(sysroot, state.all)
+    cleanup(sysroot, boot_order.write(sysroot, state, staying))
+    return collect(sysroot, progress, spare)

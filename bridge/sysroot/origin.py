@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from bridge.ostree.keyfile import KeyFile
 
 _REFERENCE = ("origin", "container-image-reference")
+_SELINUX = ("bootc-py", "selinux")
 TRANSIENT = "libostree-transient"
 _PINNED = (TRANSIENT, "pinned")
 _KEPT = (TRANSIENT, "bootc-py-kept")
 _NAME = (TRANSIENT, "bootc-py-name")
-_SINCE = (TRANSIENT, "bootc-py-since")
 _FOREIGN_GROUPS = frozenset({"rpmostree", "packages", "overrides", "modules"})
 
 
@@ -24,14 +24,23 @@ class Origin(KeyFile):
     """An origin file; made by `parse` or `for_image`."""
 
     @classmethod
-    def for_image(cls, reference: str) -> Origin:
-        """Return a fresh origin of an image, `reference` in the form that ostree-ext writes."""
-        return cls("").with_value(*_REFERENCE, reference)
+    def for_image(cls, reference: str, *, labelled: bool = True) -> Origin:
+        """Return a fresh origin of an image, `reference` in the form that ostree-ext writes.
+
+        Where it is not `labelled`, SELinux labels are left out, of what comes after it too.
+        """
+        origin = cls("").with_value(*_REFERENCE, reference)
+        return origin if labelled else origin.with_value(*_SELINUX, "disabled")
 
     @property
     def image_reference(self) -> str | None:
         """The image that the deployment was made from, as ostree-ext writes it."""
         return self.get(*_REFERENCE)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether files get the labels of the image's SELinux policy, if it has one."""
+        return self.get(*_SELINUX) != "disabled"
 
     @property
     def pinned(self) -> bool:
@@ -47,12 +56,6 @@ class Origin(KeyFile):
     def name(self) -> str | None:
         """The name that somebody gave the deployment."""
         return self.get(*_NAME)
-
-    @property
-    def since(self) -> int | None:
-        """When the deployment was made, in seconds since 1970."""
-        text = self.get(*_SINCE) or ""
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
 
     @property
     def incompatible(self) -> bool:
@@ -71,10 +74,6 @@ class Origin(KeyFile):
     def with_name(self, name: str | None) -> Origin:
         """Return the origin with a name for the deployment."""
         return self.with_value(*_NAME, name)
-
-    def with_since(self, seconds: int) -> Origin:
-        """Return the origin with the time at which the deployment was made."""
-        return self.with_value(*_SINCE, str(seconds))
 
     def without_transient(self) -> Origin:
         """Return the origin without what holds for one deployment only, for its successor."""

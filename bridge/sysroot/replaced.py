@@ -7,7 +7,7 @@ off after that leaves the note, and the next update finishes what it was at.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from bridge import limits
 from bridge.errors import BridgeError
@@ -55,10 +55,11 @@ def forget_note(repo: Repository) -> None:
         durable.remove_tree(f"{EXTENSION}/{_NOTE}", repo.fd)
 
 
-def drop(sysroot: Sysroot) -> None:
-    """Drop the noted images that no deployment follows, and what only they needed.
+def drop(sysroot: Sysroot, spare: Collection[str] = ()) -> int:
+    """Drop the noted images that no deployment follows, and what nothing needs; the bytes freed.
 
-    Raises `Busy` while another process adds or removes images. Until all is done the note stays.
+    `spare` are refs of layers that stay all the same. Raises `Busy` while another process adds or
+    removes images. Until all is done the note stays.
     """
     kept = {each.image_reference for each in sysroot.load().all}
     with files.doing("dropping what was replaced"):
@@ -70,5 +71,6 @@ def drop(sysroot: Sysroot) -> None:
             except BridgeError:
                 continue  # an origin in a form that is not ours: its ref is not ours to drop
             refs.delete(sysroot.repo, name)
-        images.prune(sysroot.repo)
+        _layers, pruned = images.prune(sysroot.repo, spare)
     forget_note(sysroot.repo)
+    return pruned.bytes

@@ -1,13 +1,15 @@
 """Which deployments stay when a new one comes. Pure.
 
 At the least what runs, what the new one's `/etc` is merged from, what is pinned, and what belongs
-to other stateroots; beyond that as many as the settings say, the first in boot order first.
+to other stateroots; beyond that as many, and for as long, as the settings say, the first in boot
+order first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bridge import limits
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.settings import DeploymentSettings
 
@@ -29,7 +31,7 @@ def kept(
     `now` is in seconds since 1970, as a deployment's `since` is.
     """
     staying = {each.path for each in deployments if must_stay(each, stateroot, merge_from)}
-    room = settings.keep - 1  # the new one counts
+    room = _number(settings, len(deployments)) - 1  # the new one counts
     for each in deployments:
         if each.path in staying and each.stateroot == stateroot and not each.pinned:
             room -= 1
@@ -40,6 +42,12 @@ def kept(
             staying.add(each.path)
             room -= 1
     return [each for each in deployments if each.path in staying]
+
+
+def _number(settings: DeploymentSettings, there: int) -> int:
+    if settings.keep is not None:
+        return settings.keep
+    return limits.DEPLOYMENTS_KEPT if settings.keep_age is None else there + 1
 
 
 def _is_old(each: Deployment, settings: DeploymentSettings, now: float) -> bool:

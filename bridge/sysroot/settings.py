@@ -43,10 +43,11 @@ class HealthSettings:
 class DeploymentSettings:
     """The table `[deployments]`."""
 
-    keep: int = limits.DEPLOYMENTS_KEPT
-    """How many stay when a new one comes, the new one counted and pinned ones not."""
+    keep: int | None = None
+    """How many stay when a new one comes, the new one counted and pinned ones not. Without it
+    `DEPLOYMENTS_KEPT`, or with `keep_age` any number."""
     keep_age: int | None = None
-    """Seconds after which those go of which more than `DEPLOYMENTS_KEPT` are kept."""
+    """Seconds after which those go that need not stay."""
 
 
 def load(root: Path = Path("/")) -> HealthSettings:

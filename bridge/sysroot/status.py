@@ -17,18 +17,24 @@ from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.image_metadata import ImageMetadata, Lookup
 from bridge.sysroot.rollback import rollback_deployment
 from bridge.sysroot.sysroot import State
+from bridge.sysroot.usr_overlay import Overlay
 
 Document = dict[str, Any]
-_USR_OVERLAY = {"accessMode": "readWrite", "persistence": "transient"}
+
+_OVERLAYS = {
+    Overlay.DEVELOPMENT: {"accessMode": "readWrite", "persistence": "transient"},
+    Overlay.TRANSIENT: {"accessMode": "readOnly", "persistence": "transient"},
+    Overlay.HOTFIX: {"accessMode": "readWrite", "persistence": "persistent"},
+}
 
 
 def host(
-    state: State, lookup: Lookup, *, read_only: bool = False, usr_overlay: bool = False
+    state: State, lookup: Lookup, *, read_only: bool = False, usr_overlay: Overlay | None = None
 ) -> Document:
     """Return the document of a sysroot in `state`; `lookup` tells a commit's image.
 
-    `read_only` is whether the system lies on a medium that cannot be written, `usr_overlay` whether
-    `/usr` was made writable for this boot.
+    `read_only` is whether the system lies on a medium that cannot be written, `usr_overlay` what
+    lies over `/usr` of the running system.
     """
     booted = state.booted
     rollback = rollback_deployment(state) if booted is not None else None
@@ -51,7 +57,7 @@ def host(
     status |= {
         "rollbackQueued": queued,
         "type": "bootcHost" if is_bootc else None,
-        "usrOverlay": _USR_OVERLAY if usr_overlay else None,
+        "usrOverlay": None if usr_overlay is None else _OVERLAYS[usr_overlay],
         "readOnly": read_only,
     }
     # bootc fills in the boot order only beside an image: without one the spec is its default.

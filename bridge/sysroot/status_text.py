@@ -22,6 +22,8 @@ class More:
     """Its place in the boot order; None while it is staged."""
     size: int | None = None
     """Bytes of the image's layers, compressed."""
+    since: float | None = None
+    """When it was deployed, in seconds since 1970."""
     name: str | None = None
     kargs: str = ""
 
@@ -32,6 +34,7 @@ def describe(deployment: Deployment, lookup: Lookup) -> More:
     return More(
         None if deployment.staged else deployment.index,
         None if image is None else image.size,
+        deployment.since,
         None if deployment.origin is None else deployment.origin.name,
         kargs.join(deployment.kargs),
     )
@@ -64,12 +67,15 @@ def to_text(
         slots = [*zip(names, others, strict=False)]
         others = others[len(names) :]
     slots += [("   Other", entry) for entry in others]
-    blocks = [_block(name, entry, show) for name, entry in slots if entry is not None]
+    overlay = status["usrOverlay"]
+    blocks = [
+        _block(name, entry, show, overlay if entry is status["booted"] else None)
+        for name, entry in slots
+        if entry is not None
+    ]
     text = "\n".join(blocks)
     if status["rollbackQueued"]:
         text += "\nThe rollback boots next.\n"
-    if status["usrOverlay"] is not None:
-        text += "\n/usr is writable until the next boot.\n"
     return text
 
 
@@ -88,11 +94,22 @@ class _Show:
         stamp = image["timestamp"]
         if not stamp:
             return ""
-        ago = None if self.now is None else timestamp.age(stamp, self.now)
-        return timestamp.without_fraction(stamp) + (f", {ago}" if ago else "")
+        return timestamp.without_fraction(stamp) if self.now is None else _dated(stamp, self.now)
 
 
-def _block(name: str, entry: Document, show: _Show) -> str:
+def _dated(stamp: str, now: datetime) -> str:
+    ago = timestamp.age(stamp, now)
+    return timestamp.without_fraction(stamp) + (f", {ago}" if ago else "")
+
+
+def _size(count: int) -> str:
+    for power, unit in ((9, "GB"), (6, "MB")):
+        if count >= 10**power:
+            return f"{count / 10**power:.1f} {unit}"
+    return f"{count / 1000:.1f} kB"
+
+
+def _block(name: str, entry: Document, show: _Show, overlay: Document | None) -> str:
     image = entry["image"]
     more = show.of(entry)
     if image is None:
@@ -104,13 +121,18 @@ def _block(name: str, entry: Document, show: _Show) -> str:
         width = len(heading)
         lines = [f"{heading}: {_reference(image['image'])}", *_image_rows(image, width, show)]
     if more.size is not None:
-        lines.append(_row("Size", f"{more.size / 1e6:.1f} MB", width))
+        lines.append(_row("Size", f"{_size(more.size)} to download", width))
+    if show.now is not None and more.since is not None:
+        lines.append(_row("Deployed", _dated(timestamp.of(more.since), show.now), width))
     if entry["pinned"]:
         lines.append(_row("Pinned", f"yes, as {more.name}" if more.name else "yes", width))
     if entry["downloadOnly"]:
         lines.append(_row("Download-only", "yes: it does not boot next", width))
     if image is not None and entry["cachedUpdate"] is not None:
         lines += _update_rows(entry["cachedUpdate"], image, width, show)
+    if overlay is not None:
+        access = "read-only" if overlay["accessMode"] == "readOnly" else "read/write"
+        lines.append(_row("/usr overlay", f"{overlay['persistence']}, {access}", width))
     if show.verbose:
         lines += _verbose_rows(entry, more, name.strip() == "Staged", width)
     return "".join(f"{line}\n" for line in lines)

@@ -244,10 +244,13 @@ class Sysroot:
         if found is None:
             return None, False
         deployment = found.deployment
-        with files.directory(self.ostree_fd, deployment.path):
-            pass
+        with files.directory(self.ostree_fd, deployment.path) as fd:
+            since = os.fstat(fd).st_ctime
         origin, problem = self.read_origin(deployment)
-        return replace(deployment, origin=origin, problem=problem, staged=True), found.locked
+        return (
+            replace(deployment, origin=origin, since=since, problem=problem, staged=True),
+            found.locked,
+        )
 
     def _bootversion(self) -> int:
         try:
@@ -284,7 +287,10 @@ class Sysroot:
             status = os.fstat(fd)
             booted = self.is_booted and (status.st_dev, status.st_ino) == _booted_directory()
         origin, problem = self.read_origin(deployment)
-        return replace(deployment, origin=origin, booted=booted, problem=problem)
+        # Its inode changes when it is made, and not after that: it is immutable.
+        return replace(
+            deployment, origin=origin, booted=booted, since=status.st_ctime, problem=problem
+        )
 
     def running(self) -> Deployment | None:
         """Return the running deployment, known by its directory alone; `None` as `State.booted`.

@@ -39,6 +39,11 @@ def normalise(text: str) -> str | None:
     return f"{moment:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + f"{fraction}Z"
 
 
+def of(seconds: float) -> str:
+    """Return the normalised timestamp of a time in seconds since 1970, without decimals."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def age(text: str, now: datetime) -> str | None:
     """Return how long ago a normalised timestamp is, in its largest unit; None if it lies ahead."""
     try:

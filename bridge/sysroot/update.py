@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge import limits
-from bridge.errors import BridgeError, Busy, DamagedRepository, NoSpace, NotFound, UsageError
+from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.oci.model import Descriptor, Platform
 from bridge.oci.reference import ImageReference, origin_form, parse_origin
 from bridge.ostree import refs
@@ -17,7 +17,7 @@ from bridge.ostree.repository import Repository
 from bridge.pull import images
 from bridge.pull.plan import Depth, Mode, plan
 from bridge.pull.progress import Progress, Stage
-from bridge.pull.pull import preview, pull
+from bridge.pull.pull import preview
 from bridge.pull.refnames import image_ref
 from bridge.pull.report import Deployed, TransferPlan, TransferReport
 from bridge.pull.resolve import Resolved, resolve
@@ -25,18 +25,18 @@ from bridge.pull.source import open_source
 from bridge.registry.options import NetworkOptions
 from bridge.sysroot import (
     bls,
-    boot_space,
     cached_update,
     deploy,
     files,
+    make_space,
     replaced,
+    selinux_off,
     staged,
     staging,
 )
 from bridge.sysroot.cleanup import cleanup
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.initialise import initialise
-from bridge.sysroot.make_space import make_space
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.settings import DeploymentSettings
 from bridge.sysroot.sysroot import State, Sysroot
@@ -84,12 +84,14 @@ def switch(
     retain: bool = False,
     depth: Depth = Depth.CHUNKS,
     keep: int | None = None,
-    selinux: bool = True,
+    labelled: bool = True,
 ) -> TransferReport:
     """Make the sysroot at `path` boot the image `reference` from the next boot on.
 
     An empty directory is made a sysroot first. Where that image is what boots next already,
     nothing is deployed. Images that no deployment needs any more are dropped, unless `retain`.
+    Where the image has an SELinux policy its files are labelled by it, unless not `labelled`;
+    then SELinux is off, and `upgrade` does the same.
     The sysroot's lock is held from beginning to end: what was pulled is what is deployed.
     On the running system the deployment is staged, where something is there to finalise it.
     Of deployments `keep` stay, or as many as the host's settings say.
@@ -105,7 +107,7 @@ def switch(
             depth,
             retain=retain,
             settings=_keeping(keep),
-            selinux=selinux,
+            labelled=labelled,
         )
 
 
@@ -117,16 +119,19 @@ def upgrade(
     depth: Depth = Depth.CHUNKS,
     download_only: bool = False,
     keep: int | None = None,
-    selinux: bool = True,
+    labelled: bool = True,
 ) -> TransferReport:
     """Bring the newest state of the tracked image to the next boot of the sysroot at `path`.
 
     With `download_only` it is brought here, and staged where that is done, but not for the next
-    boot: `use_downloaded` does the rest.
+    boot: `use_downloaded` does the rest. It is labelled for SELinux where the current deployment
+    is and `labelled` is true.
     """
     progress = progress or Progress()
     with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
         _refuse_layered(sysroot)
+        current = sysroot.load().current
+        labelled = labelled and (current is None or selinux_off.is_labelled(current))
         return _update(
             sysroot,
             tracked(sysroot),
@@ -135,7 +140,7 @@ def upgrade(
             depth,
             download_only=download_only,
             settings=_keeping(keep),
-            selinux=selinux,
+            labelled=labelled,
         )
 
 
@@ -155,12 +160,13 @@ def use_downloaded(path: str | Path, *, progress: Progress | None = None) -> Dep
             return state.staged
         reference = tracked(sysroot)
         commit = refs.current(sysroot.repo, image_ref(reference))
-        origin = Origin.for_image(origin_form(reference))
+        labelled = state.current is None or selinux_off.is_labelled(state.current)
+        origin = Origin.for_image(origin_form(reference), labelled=labelled)
         if commit is None or (state.next is not None and _is(state.next, commit, origin)):
             raise NotFound("nothing was downloaded that does not boot next already")
         progress.stage(Stage.DEPLOYING)
-        return _deploy(
-            sysroot, commit, origin, progress, retain=False, stage=staging.how(sysroot)
+        return deploy_and_drop(
+            sysroot, commit, origin, progress, stage=staging.how(sysroot)
         ).deployment
 
 
@@ -281,30 +287,15 @@ def _update(
     retain: bool = False,
     download_only: bool = False,
     settings: DeploymentSettings | None = None,
-    selinux: bool = True,
+    labelled: bool = True,
 ) -> TransferReport:
-    def pulled() -> TransferReport:
-        return pull(
-            sysroot.repo,
-            reference,
-            network=network,
-            bootable=True,
-            selinux=selinux,
-            depth=depth,
-            before_layers=lambda: boot_space.look_ahead(sysroot, progress.message),
-            progress=progress,
-        )
-
-    try:
-        report = pulled()
-    except NoSpace:
-        # Told before a layer moved, nearly always. With what nobody needs gone there may be room.
-        if not retain and make_space(sysroot, progress) > 0:
-            report = pulled()
-        else:
-            raise
+    # Before anything moves, for they may be wrong.
+    settings = settings or deploy.host_settings(sysroot, sysroot.load())
+    report = make_space.pull_with_room(
+        sysroot, reference, network, progress, depth, retain=retain, labelled=labelled
+    )
     started = time.monotonic()
-    origin = Origin.for_image(origin_form(reference))
+    origin = Origin.for_image(origin_form(reference), labelled=labelled)
     state = sysroot.load()
     wanted = [each for each in state.all if _is(each, report.commit, origin)]
     if state.next is not None and state.next in wanted:
@@ -324,7 +315,7 @@ def _update(
         progress.stage(Stage.DEPLOYING)
         if not download_only:
             stage = staging.how(sysroot)
-        done = _deploy(
+        done = deploy_and_drop(
             sysroot, report.commit, origin, progress, retain=retain, stage=stage, settings=settings
         )
         report.changed = True
@@ -343,28 +334,43 @@ def _deployed(deployment: Deployment, state: State) -> Deployed:
 
 
 def _is(deployment: Deployment, commit: str, origin: Origin) -> bool:
-    return deployment.checksum == commit and deployment.image_reference == origin.image_reference
+    return (
+        deployment.checksum == commit
+        and deployment.image_reference == origin.image_reference
+        and selinux_off.is_labelled(deployment) == origin.labelled
+    )
 
 
-def _deploy(
+def deploy_and_drop(
     sysroot: Sysroot,
     commit: str,
     origin: Origin,
     progress: Progress,
     *,
-    retain: bool,
+    retain: bool = False,
     stage: deploy.Stage | None,
     settings: DeploymentSettings | None = None,
+    stateroot: str | None = None,
+    arguments: deploy.KernelArguments | None = None,
 ) -> deploy.Deployed:
+    """Deploy as `deploy.deploy`, and unless `retain` drop the images that this replaces."""
     unfinished = replaced.note(sysroot, () if retain else sysroot.load().all)
-    done = deploy.deploy(sysroot, commit, origin, stage=stage, settings=settings)
+    done = deploy.deploy(
+        sysroot,
+        commit,
+        origin,
+        stateroot=stateroot,
+        arguments=arguments or selinux_off.arguments(sysroot, commit, origin),
+        stage=stage,
+        settings=settings,
+    )
     if stage is not None and not retain:
         return done  # what goes, goes at shutdown; the next update that finds the note prunes
     with files.after(f"{done.deployment.name} boots next"):
         if retain or not (done.removed or unfinished):
             replaced.forget_note(sysroot.repo)
         else:
-            _drop_replaced(sysroot, progress)
+            make_space.collect(sysroot, progress)
     return done
 
 
@@ -377,14 +383,4 @@ def _finish(sysroot: Sysroot, progress: Progress, *, retain: bool) -> None:
         if retain:
             replaced.forget_note(sysroot.repo)
         else:
-            _drop_replaced(sysroot, progress)
-
-
-def _drop_replaced(sysroot: Sysroot, progress: Progress) -> None:
-    progress.stage(Stage.PRUNING)
-    try:
-        replaced.drop(sysroot)
-    except (Busy, DamagedRepository) as error:
-        # The deployment stands, and nothing that was to be on the disk is not; the next update
-        # goes on from the note.
-        progress.message(f"warning: nothing was pruned: {error}")
+            make_space.collect(sysroot, progress)

@@ -31,13 +31,21 @@ def make_writable(paths: Iterable[str] = ("/sysroot", "/boot")) -> None:
     with files.doing(f"mounting {' and '.join(read_only)} writable"):
         if threading.active_count() > 1:
             raise BridgeError("cannot change mounts once there are several threads")
-        _call(_libc.unshare, _CLONE_NEWNS)
-        _mount("/", _MS_REC | _MS_PRIVATE)
+        own_namespace()
         for path in read_only:
             # The mount's own flag first; then, where that is not all, the file system's.
             _mount(path, _MS_REMOUNT | _MS_BIND)
             if _is_read_only(path):
                 _mount(path, _MS_REMOUNT)
+
+
+def own_namespace() -> None:
+    """Have what is mounted from now on be seen by this thread, and those that it starts, only.
+
+    It ends with them, and nobody else can keep it from being unmounted. Raises `OSError`.
+    """
+    _call(_libc.unshare, _CLONE_NEWNS)
+    _mount("/", _MS_REC | _MS_PRIVATE)
 
 
 def _is_read_only(path: str) -> bool:

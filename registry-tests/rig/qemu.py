@@ -111,11 +111,11 @@ class Machine:
         """
         self.write_script(_script(steps))
         if firmware:
-            output = self._boot(*self._firmware())
+            output = self.boot(*self._firmware())
         else:
             output = ""
             for _ in steps:
-                output += self._boot(*self.direct())
+                output += self.boot(*self.direct())
         found = {name: Said(int(code), text) for name, text, code in _SECTION.findall(output)}
         missing = [name for each in steps for name in each if name not in found]
         assert not missing, f"not done: {missing}; what was:\n{output[-6000:]}"
@@ -160,7 +160,8 @@ class Machine:
             "-drive", f"if=pflash,format=raw,unit=1,file={variables}",
         ]  # fmt: skip
 
-    def _boot(self, *options: str) -> str:
+    def boot(self, *options: str) -> str:
+        """Start QEMU and wait for its end; what the commands, and others on their line, printed."""
         serial = self.work / f"serial-{time.monotonic_ns()}.log"
         started = time.monotonic()
         process = self.start(*options, serial=serial)
@@ -227,10 +228,11 @@ def attached(disk: Path, partition: Partition) -> Iterator[str]:
         ],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    try:
-        yield shown.stdout.strip()
-    finally:
-        subprocess.run(["losetup", "--detach", shown.stdout.strip()], check=True)
+    device = shown.stdout.strip()
+    # Detached by now, it stays for as long as it is open or mounted, by whomever.
+    with open(device, "rb"):
+        subprocess.run(["losetup", "--detach", device], check=True)
+        yield device
 
 
 @contextlib.contextmanager

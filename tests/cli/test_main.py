@@ -103,6 +103,7 @@ CODES = {
     "Blocked": 6,
     "MalformedImage": 7,
     "NoSpace": 8,
+    "MayNotFit": 8,
     "DamagedRepository": 9,
     "Busy": 10,
 }

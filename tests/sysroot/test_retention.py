@@ -26,9 +26,8 @@ def deployment(
     origin = Origin.for_image("ostree-unverified-registry:example.org/os:1")
     if pinned:
         origin = origin.with_pinned(True)
-    if days is not None:
-        origin = origin.with_since(NOW - days * DAY)
-    return Deployment(stateroot, letter * 64, 0, "", origin=origin, booted=booted)
+    since = None if days is None else NOW - days * DAY
+    return Deployment(stateroot, letter * 64, 0, "", origin=origin, booted=booted, since=since)
 
 
 A = deployment("a", booted=True, days=9)
@@ -47,6 +46,9 @@ OTHER = deployment("f", stateroot="other", days=400)
         (DeploymentSettings(9), [A, B, C, D], [A, B, C, D]),
         (DeploymentSettings(9, 30 * DAY), [A, B, C, D], [A, B, D]),
         (DeploymentSettings(9, 1), [A, B, C, D], [A, D]),
+        (DeploymentSettings(2, 30 * DAY), [A, B, C, D], [A]),
+        (DeploymentSettings(None, 30 * DAY), [A, B, C, D], [A, B, D]),
+        (DeploymentSettings(None, 30 * DAY), [C, B, D, A], [B, D, A]),
         (DeploymentSettings(2), [A, PINNED, OTHER, B], [A, PINNED, OTHER]),
         (DeploymentSettings(3), [A, PINNED, OTHER, B, C], [A, PINNED, OTHER, B]),
         (DeploymentSettings(3), [], []),
@@ -75,11 +77,11 @@ def test_what_is_kept_for_the_settings_alone_is_not_pinned() -> None:
     ),
     st.integers(-1, 7),
     st.integers(-1, 7),
-    st.integers(2, 6),
+    st.none() | st.integers(2, 6),
     st.none() | st.integers(0, 100 * DAY),
 )
 def test_in_any_order(
-    made: list[tuple[bool, str, int]], booted: int, merged: int, keep: int, age: int | None
+    made: list[tuple[bool, str, int]], booted: int, merged: int, keep: int | None, age: int | None
 ) -> None:
     deployments = [
         deployment(
@@ -100,6 +102,13 @@ def test_in_any_order(
             assert each in stays
     counted = [each for each in stays if each.stateroot == "default" and not each.pinned]
     needed = [each for each in counted if must_stay(each, "default", merge_from)]
-    assert 1 + len(counted) <= max(keep, 1 + len(needed))
-    if age is None and len(stays) < len(deployments):
-        assert 1 + len(counted) >= keep, "no more goes than has to"
+    number = 2 if age is None and keep is None else keep
+    if number is not None:
+        assert 1 + len(counted) <= max(number, 1 + len(needed))
+    if age is None and number is not None and len(stays) < len(deployments):
+        assert 1 + len(counted) >= number, "no more goes than has to"
+    if age is not None:
+        for each in counted:
+            assert each in needed or (each.since is not None and NOW - each.since <= age)
+    if keep is None and age is not None:
+        assert all(each in stays for each in deployments if NOW - (each.since or 0) <= age)

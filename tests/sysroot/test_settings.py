@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import UsageError
 from bridge.sysroot import settings
-from bridge.sysroot.settings import HealthSettings
+from bridge.sysroot.settings import DeploymentSettings, HealthSettings
 
 
 def write(root: Path, name: str, text: str) -> None:
@@ -51,3 +52,57 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"settings\.toml: ") as caught:
         settings.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_drop_ins_and_the_administrator_count_last(
+    tmp_path: Path, opened: Callable[[Path], int]
+) -> None:
+    def load() -> DeploymentSettings:
+        return settings.load_deployments(opened(tmp_path))
+
+    steps = [
+        ("usr/lib/bootc-py/settings.toml", "keep = 3", DeploymentSettings(3, None)),
+        ("usr/lib/bootc-py/settings.d/20.toml", "keep = 4", DeploymentSettings(4, None)),
+        ("usr/lib/bootc-py/settings.d/10.toml", "keep = 5", DeploymentSettings(4, None)),
+        ("usr/lib/bootc-py/settings.d/30.conf", "keep = 'x'", DeploymentSettings(4, None)),
+        ("etc/bootc-py/settings.toml", "keep-age = '12h'", DeploymentSettings(4, 43200)),
+        ("etc/bootc-py/settings.d/a.toml", "keep = 9", DeploymentSettings(9, 43200)),
+    ]
+    assert load() == DeploymentSettings()
+    for name, text, expected in steps:
+        write(tmp_path, name, f"[deployments]\n{text}\n")
+        assert load() == expected, name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "keep = 1",
+        "keep = 2.5",
+        "keep = true",
+        "keep = '3'",
+        "keep-age = 30",
+        "keep-age = ''",
+        "keep-age = '30'",
+        "keep-age = 'd'",
+        "keep-age = '-1d'",
+        "keep-age = '1y'",
+        "keep-age = '٣d'",
+        'keep-age = "1d\\n"',
+    ],
+)
+def test_what_is_wrong_for_deployments(
+    tmp_path: Path, opened: Callable[[Path], int], text: str
+) -> None:
+    write(tmp_path, "etc/bootc-py/settings.d/a.toml", f"[deployments]\n{text}\n")
+    with pytest.raises(UsageError, match=r"a\.toml: deployments\.keep") as caught:
+        settings.load_deployments(opened(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_is_not_followed(tmp_path: Path, opened: Callable[[Path], int]) -> None:
+    write(tmp_path, "elsewhere", "[deployments]\nkeep = 3\n")
+    (tmp_path / "etc/bootc-py").mkdir(parents=True)
+    (tmp_path / "etc/bootc-py/settings.toml").symlink_to("../../elsewhere")
+    with pytest.raises(UsageError, match="Too many levels"):
+        settings.load_deployments(opened(tmp_path))

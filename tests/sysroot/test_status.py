@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from bridge.sysroot import block_yaml, image_metadata, status, status_text
+from bridge.sysroot import block_yaml, image_metadata, status, status_text, timestamp
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.image_metadata import ImageMetadata
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.sysroot import State
+from bridge.sysroot.usr_overlay import Overlay
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 ORIGIN = Origin.for_image("ostree-unverified-registry:quay.io/example/os:latest")
@@ -181,6 +183,83 @@ def test_text_of_a_sysroot_that_is_not_booted() -> None:
         "      Signature: container-policy\n"
         "    Soft-reboot: no\n"
     )
+
+
+def test_text_tells_what_the_document_has_no_place_for() -> None:
+    now = datetime(2023, 10, 20, tzinfo=UTC)
+    state = State(0, 0, (deployment(A, 0, booted=True), deployment(B, 1)))
+    more = {
+        f"{A}.0": status_text.More(
+            0, 27_630_000, (now - timedelta(hours=3)).timestamp(), None, "quiet a=1"
+        ),
+        f"{B}.0": status_text.More(1, 999_000, now.timestamp() + 60, "before"),
+    }
+    shown = status.host(state, IMAGES.get, usr_overlay=Overlay.DEVELOPMENT)
+    assert status_text.to_text(shown, more, now=now) == (
+        "● Booted image: quay.io/example/os:latest\n"
+        f"        Digest: sha256:{'1' * 64} (arm64)\n"
+        "       Version: nightly (2023-10-14T19:22:15Z, 5 days ago)\n"
+        "          Size: 27.6 MB to download\n"
+        "      Deployed: 2023-10-19T21:00:00Z, 3 hours ago\n"
+        "  /usr overlay: transient, read/write\n"
+        "\n"
+        "  Rollback image: quay.io/example/os:latest\n"
+        f"          Digest: sha256:{'2' * 64} (arm64)\n"
+        "       Timestamp: 2023-09-30T19:22:16Z, 19 days ago\n"
+        "            Size: 999.0 kB to download\n"
+        "        Deployed: 2023-10-20T00:01:00Z\n"
+    )
+    verbose = status_text.to_text(shown, more, now=now, verbose=True)
+    assert "         Index: 0\n" in verbose.partition("Rollback")[0]
+    assert "Kernel args: quiet a=1\n" in verbose
+
+
+def test_text_of_a_staged_deployment() -> None:
+    origin = ORIGIN.with_pinned(True)
+    staged = deployment(B, 0, staged=True)
+    state = State(0, 0, (deployment(A, 0, booted=True, origin=origin),), (), staged, True)
+    text = status_text.to_text(
+        status.host(state, IMAGES.get), {f"{A}.0": status_text.More(name="known-good")}
+    )
+    assert text.startswith("  Staged image: quay.io/example/os:latest\n")
+    assert "Download-only: yes" in text and "Pinned: yes, as known-good\n" in text
+
+
+@pytest.mark.parametrize(
+    ("overlay", "shown", "text"),
+    [
+        (Overlay.DEVELOPMENT, ("readWrite", "transient"), "transient, read/write"),
+        (Overlay.TRANSIENT, ("readOnly", "transient"), "transient, read-only"),
+        (Overlay.HOTFIX, ("readWrite", "persistent"), "persistent, read/write"),
+    ],
+)
+def test_what_lies_over_usr(overlay: Overlay, shown: tuple[str, str], text: str) -> None:
+    state = State(0, 0, (deployment(A, 0, booted=True), deployment(B, 1)))
+    found = status.host(state, IMAGES.get, usr_overlay=overlay)
+    assert found["status"]["usrOverlay"] == dict(
+        zip(("accessMode", "persistence"), shown, strict=True)
+    )
+    assert f"  /usr overlay: {text}\n" in status_text.to_text(found)
+
+
+@pytest.mark.parametrize(
+    ("ago", "text"),
+    [
+        (timedelta(seconds=-1), None),
+        (timedelta(0), "just now"),
+        (timedelta(seconds=59), "just now"),
+        (timedelta(seconds=60), "1 minute ago"),
+        (timedelta(minutes=119), "1 hour ago"),
+        (timedelta(hours=47), "1 day ago"),
+        (timedelta(days=29), "29 days ago"),
+        (timedelta(days=30), "1 month ago"),
+        (timedelta(days=364), "12 months ago"),
+        (timedelta(days=800), "2 years ago"),
+    ],
+)
+def test_ages(ago: timedelta, text: str | None) -> None:
+    now = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    assert timestamp.age(timestamp.of((now - ago).timestamp()), now) == text
 
 
 def test_text_of_a_cached_update() -> None:

@@ -32,15 +32,21 @@ class Loader:
         """Whether boot entries alone are enough, whoever writes them."""
         return self.name == "none"
 
-    def prepare(self, directory: int, entries: Sequence[bls.Entry]) -> None:
-        """Add to `loader.N`, which is not live yet, what the loader reads."""
+    def prepare(self, boot_fd: int, directory: int, entries: Sequence[bls.Entry]) -> None:
+        """Add what the loader needs before `directory`, which is `loader.N`, becomes live.
+
+        Where that does not fit, nothing has changed for it.
+        """
         if self.name == "grub-menu":
             grub_menu.write(directory, entries)
+        elif self.name == "systemd":
+            systemd_boot.copy_kernels(boot_fd, entries)
 
     def publish(self, boot_fd: int, entries: Sequence[bls.Entry]) -> None:
         """Take over entries that have become live; those of before can still be booted.
 
-        What the old ones need is removed only afterwards. Entries are in boot order.
+        What the old ones need is removed only afterwards. Entries are in boot order. Done once
+        more, it does nothing: so it finishes what was cut off.
         """
         if self.name == "systemd":
             systemd_boot.copy(boot_fd, entries)

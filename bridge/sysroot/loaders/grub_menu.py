@@ -38,8 +38,12 @@ def render(entries: Sequence[bls.Entry]) -> str:
 
 
 def _words(entry: bls.Entry) -> list[str]:
-    """Return the kernel arguments, those with quoted blanks in one piece."""
-    return list(kargs.split(entry.get("options") or ""))
+    """Return the kernel arguments, those with quoted blanks in one piece.
+
+    GRUB puts quotes around what has blanks in it; those that are there it would hand on with a
+    backslash before each, which the kernel does not take for quotes.
+    """
+    return [word.replace('"', "") for word in kargs.split(entry.get("options") or "")]
 
 
 def _quoted(text: str) -> str:
