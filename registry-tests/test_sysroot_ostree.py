@@ -455,8 +455,8 @@ def test_what_is_no_image_to_boot_leaves_everything_as_it_was(lab: Lab) -> None:
     bad = {
         "no kernel": lab.commit(**{"usr/lib/modules/6.1.0/vmlinuz": None}),
         "no PRETTY_NAME": lab.commit(**{"usr/lib/os-release": "VERSION=1\n"}),
-        "boots with composefs only": lab.commit(
-            **{"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = yes\n"}
+        "boots with a signature only": lab.commit(
+            **{"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = signed\n"}
         ),
         "has files in /etc": lab.commit(**{"etc/file": "file"}),
     }

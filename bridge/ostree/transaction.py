@@ -224,14 +224,26 @@ class Transaction:
 
     def read_payload(self, checksum: str) -> Iterator[bytes]:
         """Yield the content of a regular file that was written here."""
-        if checksum in self._files:
-            _meta, file = self._repo.open_content(f"{checksum}.file", self._staging.fd)
-        else:
-            _meta, file = self._repo.open_file(checksum)
+        _meta, file = self.open_file(checksum)
         assert file is not None
         with file:
             while chunk := file.read(BLOB_BUFFER):
                 yield chunk
+
+    # -- what is staged, or in the repository ------------------------------------------------
+
+    def open_file(self, checksum: str) -> tuple[FileMeta, BinaryIO | None]:
+        """Open a content object as `Repository.open_file`."""
+        if checksum in self._files:
+            return self._repo.open_content(f"{checksum}.file", self._staging.fd)
+        return self._repo.open_file(checksum)
+
+    def read_dirmeta(self, checksum: str) -> DirMeta:
+        """Return a directory's metadata as `Repository.read_dirmeta`."""
+        if checksum not in self._staged[ObjectType.DIRMETA]:
+            return self._repo.read_dirmeta(checksum)
+        with _opened(f"{checksum}.dirmeta", self._staging.fd) as fd:
+            return objects.decode_dirmeta(os.read(fd, METADATA_MAX))
 
     # -- repair ----------------------------------------------------------------------------
 

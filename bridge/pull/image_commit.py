@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from bridge.errors import MalformedImage
+from bridge.ostree import composefs, prepare_root
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
 from bridge.ostree.selinux import COMMIT_KEY, Labels
 from bridge.ostree.transaction import Transaction
+from bridge.ostree.tree import Tree
+from bridge.ostree.variant import Variant
 from bridge.pull import images, labels, layer
 from bridge.pull.ingest import IMPLIED_META
 from bridge.pull.merge import Merge
@@ -41,8 +45,9 @@ def merge_layers(
     if policy is not None and labelled:
         with Labels(policy) as opened:
             labels.label(repo, transaction, merge.tree, opened)
+    tree = merge.tree.write(transaction)
     commit = Commit(
-        tree=merge.tree.write(transaction),
+        tree=tree,
         meta=merge.tree.meta,
         metadata={
             images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
@@ -51,10 +56,25 @@ def merge_layers(
             images.CONFIG_KEY: image.config.raw.decode(),
             layer.IMPORTER_KEY: layer.IMPORTER,
             **({} if policy is None else {COMMIT_KEY: policy.name if labelled else ""}),
+            **_composefs(transaction, merge.tree),
         },
         timestamp=_timestamp(image),
     )
     return commit, dropped
+
+
+def _composefs(transaction: Transaction, tree: Tree) -> dict[str, Variant]:
+    """Return the digest of an image's composefs image, where that is verified when it boots.
+
+    It is a function of the tree: no other tool and nothing of this machine has a part in it.
+    """
+    try:
+        asked = prepare_root.read(transaction, tree)
+    except MalformedImage:
+        return {}  # whoever deploys it is told; it is no reason not to have it
+    if not asked.is_verified:
+        return {}
+    return {composefs.DIGEST_KEY: Variant("ay", composefs.digest(transaction, tree))}
 
 
 def _timestamp(image: Resolved) -> int:

@@ -16,12 +16,12 @@ from bridge.sysroot import (
     bls,
     boot_order,
     boot_space,
+    composefs,
     files,
     kargs,
     kargs_d,
     kernel,
     labels,
-    prepare_root,
     retention,
     staged,
     stateroot_var,
@@ -241,7 +241,7 @@ def _prepare(
         durable.remove_tree(name, fd)
         checkout.checkout(sysroot.repo, new.checksum, fd, name)
         with files.directory(fd, name) as tree:
-            prepare_root.check(tree, f"image {new.checksum}")
+            composefs.add(sysroot, new, tree)
             bootcsum = kernel.find(tree, f"image {new.checksum}").bootcsum
             options = inherited.changes.apply(_brought(sysroot, inherited.kargs_from, tree))
             kargs.check(options)

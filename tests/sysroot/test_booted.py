@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import BridgeError, MalformedImage
+from bridge.errors import BridgeError
 from bridge.ostree import variant
 from bridge.ostree.variant import Variant
-from bridge.sysroot import boot_order, prepare_root, writable
+from bridge.sysroot import boot_order, writable
 from bridge.sysroot import sysroot as sysroot_module
 from bridge.sysroot.rollback import rollback_deployment
 from bridge.sysroot.sysroot import Sysroot
@@ -85,44 +85,3 @@ def test_nothing_is_mounted_where_all_is_writable(
 ) -> None:
     monkeypatch.setattr(writable, "_mount", None)
     writable.make_writable([str(tmp_path), str(tmp_path / "missing")])
-
-
-@pytest.mark.parametrize(
-    ("usr", "etc", "refused"),
-    [
-        (None, None, False),
-        ("[sysroot]\nreadonly=true\n", None, False),
-        ("[composefs]\nenabled = yes\n", None, True),
-        ("[composefs]\nenabled=signed\n", None, True),
-        ("[composefs]\nenabled=maybe\n", None, False),
-        ("[composefs]\nenabled=yes\n", "[composefs]\nenabled=no\n", False),
-        ("[composefs]\nenabled=no\n", "[composefs]\nenabled=yes\n", True),
-    ],
-)
-def test_an_image_that_needs_composefs(
-    tmp_path: Path, usr: str | None, etc: str | None, refused: bool
-) -> None:
-    for parent, text in (("usr/lib", usr), ("etc", etc)):
-        if text is not None:
-            (tmp_path / parent / "ostree").mkdir(parents=True)
-            (tmp_path / parent / "ostree/prepare-root.conf").write_text(text)
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if refused:
-            with pytest.raises(MalformedImage, match="boots with composefs only"):
-                prepare_root.check(fd, "the image")
-        else:
-            prepare_root.check(fd, "the image")
-    finally:
-        os.close(fd)
-
-
-def test_a_broken_prepare_root_conf_is_the_images_fault(tmp_path: Path) -> None:
-    (tmp_path / "usr/lib/ostree").mkdir(parents=True)
-    (tmp_path / "usr/lib/ostree/prepare-root.conf").write_text("nonsense\n")
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with pytest.raises(MalformedImage, match=r"the image: prepare-root\.conf: .*'nonsense'"):
-            prepare_root.check(fd, "the image")
-    finally:
-        os.close(fd)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tools.images import cache, layout, spec, wheels
 from tools.images.layout import Layout
-from tools.images.spec import ALL, IMAGES, VERSIONS, Image, Version
+from tools.images.spec import ALL, ALL_VERSIONS, IMAGES, Image, Version
 
 # Each program used here and the Debian package that has it.
 PROGRAMS = {
@@ -34,7 +34,7 @@ _PATIENCE = 10
 
 def image(name: str, version: str, form: str) -> Layout:
     """The layout of an image in one form of layers, built if the cache lacks it."""
-    return layout.read(_image_dir(ALL[name], VERSIONS[version]) / form)
+    return layout.read(_image_dir(ALL[name], ALL_VERSIONS[version]) / form)
 
 
 def _image_dir(what: Image, version: Version) -> Path:
@@ -96,9 +96,13 @@ def _make_rootfs(version: Version, tar: Path, temporary: Path) -> None:
         run(
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
             f"--include={','.join(packages)}", "--skip=output/dev",
+            # A mirror that is frozen at a date is good enough.
+            '--aptopt=Acquire::Check-Valid-Until "false"',
             # Copies of this machine's, for the time of the build.
             '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"',
-            spec.SUITE, str(tar), *version.sources,
+            # Of newer kernels, that is a second link to the one in /boot.
+            '--customize-hook=rm -f "$1"/usr/lib/modules/*/vmlinuz',
+            version.suite, str(tar), *version.sources,
             SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH),
             # The kernel package makes no initramfs: the Containerfile does.
             INITRD="No",

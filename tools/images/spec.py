@@ -35,6 +35,7 @@ class Version:
     tag: str
     label: str
     sources: tuple[str, ...]
+    suite: str = SUITE
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,17 @@ VERSIONS = {
     "v1": Version("v1", "1.0", (_RELEASE,)),
     "v2": Version("v2", "2.0", (_RELEASE, *_UPDATES)),
 }
+ALL_VERSIONS = {
+    **VERSIONS,
+    "forky": Version("forky", "14", (f"deb {MIRROR}/debian forky main",), "forky"),
+}
 IMAGES = {"base": Image("base"), "server": Image("server", parent="base")}
 """Those that depend on Debian alone, and are measured."""
 ALL = {
     **IMAGES,
     "host": Image("host", parent="base", has_wheels=True),
     "selinux": Image("selinux", parent="base"),
+    "composefs": Image("composefs", parent="base"),
 }
 
 
