@@ -22,15 +22,26 @@ from tools.images import build, cache
 
 SUITE = "forky"
 _MIRROR = "http://deb.debian.org/debian"
-_PACKAGES = ("podman", "skopeo", "buildah", "crun", "ca-certificates", "netavark",
-             "composefs", "ostree")  # fmt: skip
-_RECIPE = (
-    "mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--skip=output/dev",
-    # A mirror that is frozen at a date is good enough.
-    '--aptopt=Acquire::Check-Valid-Until "false"',
-    f"--include={','.join(_PACKAGES)}",
-)  # fmt: skip
-KEY = hashlib.sha256("\0".join([*_RECIPE, SUITE, _MIRROR]).encode()).hexdigest()[:12]
+_PACKAGES = ("podman", "skopeo", "buildah", "crun", "ca-certificates", "netavark")
+OSTREE = ("composefs", "ostree")
+"""Packages of a root directory with the current libostree instead."""
+
+
+def _recipe(packages: tuple[str, ...]) -> tuple[str, ...]:
+    return (
+        "mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--skip=output/dev",
+        # A mirror that is frozen at a date is good enough.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+        f"--include={','.join(packages)}",
+    )  # fmt: skip
+
+
+def _key(packages: tuple[str, ...]) -> str:
+    parts = [*_recipe(packages), SUITE, _MIRROR]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+KEY = _key(_PACKAGES)
 """Of the root directory in the cache: a hash of how it is made."""
 
 # What a command sees of its storage: short, for podman wants a run root of less than 50 characters.
@@ -115,16 +126,16 @@ class Forky:
         return self.run("podman", *options, "pull", "--tls-verify=false", name)
 
 
-def root() -> Path:
+def root(packages: tuple[str, ...] = _PACKAGES) -> Path:
     """The root directory with the programs, from the cache; made if it is not there."""
 
     def make(directory: Path) -> None:
         require("mmdebstrap")
-        build.run(*_RECIPE, SUITE, str(directory / "root"), _MIRROR)
+        build.run(*_recipe(packages), SUITE, str(directory / "root"), _MIRROR)
         for unneeded in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
             shutil.rmtree(directory / "root" / unneeded, ignore_errors=True)
 
-    return cache.entry(f"{SUITE}/{KEY}", make) / "root"
+    return cache.entry(f"{SUITE}/{_key(packages)}", make) / "root"
 
 
 @contextmanager
