@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 from rig import disk, store
+from rig.booted import Booted
 from rig.command import bootc_py
 from rig.disk import MIB
 from rig.twopkg import write_image
+from test_staged_ostree import Machine, image
 
 from bridge.errors import BridgeError
 from bridge.sysroot import kargs, usr_overlay
@@ -278,3 +280,100 @@ def test_usr_is_writable_until_the_next_boot(
         assert not (root / "usr/new").exists()
         assert (root / "usr/share/1").stat().st_size == 1000, "the deployment is as it was"
     store.fsck(host.sysroot / "ostree/repo")
+
+
+# -- on a running machine ----------------------------------------------------------------------
+
+
+@dataclass
+class Running:
+    """A machine that is upgraded and started again, as `ostree` finalises what is staged."""
+
+    now: Machine
+    starts: int = 0
+
+    @property
+    def versions(self) -> list[str]:
+        texts = [(each / "usr/lib/os-release").read_text() for each in self.now.order]
+        return [text.partition("Test ")[2].rstrip('"\n') for text in texts]
+
+    def restart(self) -> None:
+        self.now.shutdown()
+        self.starts += 1
+        before = self.now.booted
+        run = before.run.with_name(f"run{self.starts}")
+        shutil.copytree(before.run / "images", run / "images")
+        self.now = Machine(Booted.of(before.path, self.now.order[0], run))
+
+    def upgrade(self, version: str, *options: str) -> None:
+        self.now.publish(version)
+        assert self.now.bootc_py("upgrade", *options)["deployment"]["staged"]
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    path, run = tmp_path / "host", tmp_path / "run"
+    image(run / "images", "1")
+    done = bootc_py("switch", "--sysroot", path, f"oci:{run}/images", "--quiet")
+    assert done.code == 0, done.err
+    try:
+        (deployment,) = (path / "ostree/deploy/default/deploy").glob("*.0")
+        origin = deployment.with_name(f"{deployment.name}.origin")
+        origin.write_text(origin.read_text().replace(f"{run}/images", "/run/images"))
+        yield Running(Machine(Booted.of(path, deployment, run)))
+    finally:
+        subprocess.run(["chattr", "-R", "-f", "-i", path], check=False)
+
+
+def test_libostree_keeps_what_the_settings_say_when_it_finalises(running: Running) -> None:
+    settings = running.now.etc / "bootc-py"
+    settings.mkdir()
+    (settings / "settings.toml").write_text("[deployments]\nkeep = 4\n")
+    for number in range(2, 7):
+        running.upgrade(str(number))
+        running.restart()
+        expected = [str(each) for each in range(number, 0, -1)][:4]
+        assert running.versions == expected
+        entries = running.now.status
+        shown = [entries["booted"], entries["rollback"], *entries.get("otherDeployments", [])]
+        assert [each["pinned"] for each in shown] == [False] * len(expected)
+    running.now.bootc_py("pin", "2", "--name", "four")
+    running.upgrade("7", "--keep=3")
+    assert running.versions == ["6", "5", "4", "3"], "what goes, goes when it is finalised"
+    running.restart()
+    assert running.versions == ["7", "6", "5", "4"]
+    running.upgrade("8", "--keep=2")
+    running.restart()
+    assert running.versions == ["8", "7", "4"]
+    running.now.bootc_py("rollback", "--to", "four")
+    assert running.versions == ["4", "8", "7"]
+    store.fsck(running.now.booted.path / "ostree/repo")
+
+
+def test_arguments_changed_on_a_running_machine_are_staged_and_inherited(running: Running) -> None:
+    done = running.now.bootc_py("kargs", "--append", "mine=1")
+    assert done["deployment"]["staged"] and done["kargs"] == ["mine=1"]
+    assert running.now.bootc_py("kargs")["kargs"] == ["mine=1"], "of what boots next"
+    assert running.now.bootc_py("kargs", "--append", "more")["kargs"] == ["mine=1", "more"]
+    running.upgrade("2")
+    running.restart()
+    assert running.versions == ["2", "1"]
+    assert "options mine=1 more ostree=" in running.now.entry
+    running.now.bootc_py("kargs", "--delete", "more")
+    running.restart()
+    assert running.versions == ["2", "2"]
+    assert "options mine=1 ostree=" in running.now.entry
+
+
+def test_status_tells_of_a_writable_usr_until_the_machine_starts_again(running: Running) -> None:
+    (running.now.booted.path / "ostree/deploy/default/var/tmp").mkdir(exist_ok=True)
+    assert running.now.status["usrOverlay"] is None
+    running.now.bootc_py("usr-overlay")
+    shown = running.now.status["usrOverlay"]
+    assert shown == {"accessMode": "readWrite", "persistence": "transient"}
+    assert "Unlocked: development" in running.now.booted.ostree("admin", "status").out
+    again = running.now.booted.bootc_py("usr-overlay")
+    assert again.code == 1 and "an overlay lies over /usr already" in again.error
+    running.upgrade("2")
+    running.restart()
+    assert running.now.status["usrOverlay"] is None

@@ -112,7 +112,10 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 def _to_disk(options: argparse.Namespace) -> int:
     from bridge.install.partitions import BOOT_SIZE, ESP_SIZE, Sizes
     from bridge.install.to_disk import to_disk
+    from bridge.sysroot import files, writable
 
+    with files.doing("mounting for ourselves"):
+        writable.own_namespace()
     with _ended_by_signals(), shared.progress(options) as progress:
         installed = to_disk(
             options.disk,

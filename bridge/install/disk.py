@@ -132,15 +132,15 @@ def _attached(path: Path, partition: Partition) -> Iterator[str]:
         "losetup", "--find", "--show", "--nooverlap",
         "--offset", str(partition.start), "--sizelimit", str(partition.size), str(path),
     ).strip()  # fmt: skip
+    # Detached by now, it stays for as long as it is open or mounted: whatever ends this process.
+    try:
+        in_use = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        tools.run("losetup", "--detach", device)
     try:
         yield device
     finally:
-        try:
-            tools.run("losetup", "--detach", device)
-        except BridgeError:
-            # Gone already is done: whoever detaches all that is not in use takes ours as well.
-            if Path("/sys/block", Path(device).name, "loop").exists():
-                raise
+        os.close(in_use)
 
 
 @contextmanager

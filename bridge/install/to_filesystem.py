@@ -123,7 +123,9 @@ def to_filesystem(
             with lock.writing(sysroot.repo):
                 refs.write(sysroot.repo, image_ref(wanted.target), report.commit)
                 refs.delete(sysroot.repo, image_ref(wanted.image))
-        text = first_state.aleph(stored, str(wanted.image), target, wanted.labelled)
+        text = first_state.aleph(
+            stored, wanted.image.name, (wanted.target or wanted.image).name, wanted.labelled
+        )
         durable.replace_file(first_state.ALEPH, text.encode(), sysroot.fd)
         report.changed = True
         report.deployment = Deployed(

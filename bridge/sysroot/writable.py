@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Iterable
 
@@ -31,8 +32,7 @@ def make_writable(paths: Iterable[str] = ("/sysroot", "/boot")) -> None:
     with files.doing(f"mounting {' and '.join(read_only)} writable"):
         if threading.active_count() > 1:
             raise BridgeError("cannot change mounts once there are several threads")
-        _call(_libc.unshare, _CLONE_NEWNS)
-        _mount("/", _MS_REC | _MS_PRIVATE)
+        own_namespace()
         for path in read_only:
             # The mount's own flag first; then, where that is not all, the file system's.
             _mount(path, _MS_REMOUNT | _MS_BIND)
@@ -40,9 +40,30 @@ def make_writable(paths: Iterable[str] = ("/sysroot", "/boot")) -> None:
                 _mount(path, _MS_REMOUNT)
 
 
+def own_namespace() -> None:
+    """Have what is mounted from now on be seen by this thread, and those that it starts, only.
+
+    It ends with them, and nobody else can keep it from being unmounted. Raises `OSError`.
+    """
+    _call(_libc.unshare, _CLONE_NEWNS)
+    _mount("/", _MS_REC | _MS_PRIVATE)
+
+
 def _is_read_only(path: str) -> bool:
     # What is not mounted has no flags of its own: early in a boot /boot may be a plain directory.
-    return os.path.ismount(path) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return _is_mounted(path) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _is_mounted(path: str) -> bool:
+    # Not `os.path.ismount`, which compares file systems: /sysroot is on the same one as /.
+    wanted = os.path.realpath(path)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        return any(_unescape(line.split()[4]) == wanted for line in mounts)
+
+
+def _unescape(text: str) -> str:
+    """Return a path of mountinfo, in which spaces and the like are three octal digits."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def _mount(path: str, flags: int) -> None:

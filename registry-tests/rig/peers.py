@@ -17,6 +17,7 @@ PACKAGES = {
     "mmdebstrap": "mmdebstrap",
     "losetup": "mount",
     "ostree": "ostree",
+    "matchpathcon": "selinux-utils",
     "podman": "podman",
     "qemu-system-x86_64": "qemu-system-x86",
     "sfdisk": "fdisk",

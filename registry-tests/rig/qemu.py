@@ -228,10 +228,11 @@ def attached(disk: Path, partition: Partition) -> Iterator[str]:
         ],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    try:
-        yield shown.stdout.strip()
-    finally:
-        subprocess.run(["losetup", "--detach", shown.stdout.strip()], check=True)
+    device = shown.stdout.strip()
+    # Detached by now, it stays for as long as it is open or mounted, by whomever.
+    with open(device, "rb"):
+        subprocess.run(["losetup", "--detach", device], check=True)
+        yield device
 
 
 @contextlib.contextmanager
