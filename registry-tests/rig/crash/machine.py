@@ -29,8 +29,6 @@ REPOSITORY = "os/variant"
 NAMES = ("a", "b", "c")
 _STATUS, _ADMIN, _UP = "@@@ status", "@@@ admin", "@@@ up"
 _CUT, _DONE, _FAILED = "@@@ cut", "@@@ done", "@@@ failed"
-_KEPT = Path("etc/kept/file")
-"""Files that were in /etc from the beginning, and are in every deployment's."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,8 @@ def make(work: Path) -> Machine:
     )  # fmt: skip
     with machine.mounted() as root:
         (tree,) = root.glob("ostree/deploy/*/deploy/*.0")
-        (tree / _KEPT.parent).mkdir()
         for name, text in _kept().items():
+            (tree / name).parent.mkdir(exist_ok=True)
             (tree / name).write_text(text)
         done = bootc_py("switch", images["b"].reference, "--sysroot", root, "--quiet")
         assert done.code == 0, done.err
@@ -240,4 +238,7 @@ class Life:
 
 
 def _kept() -> dict[str, str]:
-    return {f"{_KEPT}-{number:02}": f"kept {number}\n" for number in range(50)}
+    """Files that are in /etc from the beginning, and so in every deployment's."""
+    files = {f"etc/kept/{number:02}": f"kept {number}\n" for number in range(50)}
+    # No boot here lasts until its deployment is found healthy; none is to be rolled back for it.
+    return files | {"etc/bootc-py/settings.toml": "[health]\nattempts = 0\n"}
