@@ -137,10 +137,11 @@ def cuts(machine: Machine, steps: Iterable[str], seed: int) -> Iterator[Round]:
             boot, hit = life.boot, not (ended or _DONE in life.said)
             moved = found[0].deployment != ran.deployment
             assert step.moves or not moved, f"{name}: {found[0]} boots next, not {ran}"
+            assert moved or hit or not step.moves, f"{name} had ended, and {ran} boots next"
             if moved and name == "finalise":
                 assert (found[0].variant, found[0].life) == (free[0], str(number)), found
         yield Round(number, name, boot, after, hit, moved)
-    with Life.begin(machine, _SCRIPT.format(number=0, next="", commands="")) as life:
+    with Life.begin(machine, _SCRIPT.format(number=0, next="", commands="true")) as life:
         life.check_booted(found[0])
 
 
