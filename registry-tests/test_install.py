@@ -328,6 +328,12 @@ def test_a_try_that_failed_can_be_made_again(tmp_path: Path) -> None:
 REFUSED: list[tuple[str, Sequence[str], int, str]] = [
     ("no loader", ("--bootloader=systemd",), 4, "neither the image nor this machine has systemd"),
     ("size", ("--root-size=9G",), 2, "the disk has 2048 MiB, which is less than"),
+    (
+        "no directory",
+        ("--bootloader-from=/none",),
+        2,
+        "/none is no directory to take a boot loader",
+    ),
     ("no size", ("--root-size=9",), 2, "'9' is not a size such as 512M"),
     ("no image", (), 4, "no-such-layout"),
 ]
@@ -364,6 +370,18 @@ def test_a_disk_in_use_is_written_over_only_when_told_so(tmp_path: Path) -> None
     assert done.code == 2 and "--wipe" in done.error
     missing = bootc_py("install", "to-disk", layout, tmp_path / "none.img")
     assert missing.code == 2 and "truncate --size 10G" in missing.error
+
+
+def test_onto_a_device(tmp_path: Path) -> None:
+    """A loop device, of which the kernel does not know the partitions."""
+    disk = blank(tmp_path / "disk.img", 2048)
+    device = run("losetup", "--find", "--show", disk).strip()
+    try:
+        install("to-disk", small(tmp_path / "layout"), device, "--bootloader=none")
+    finally:
+        run("losetup", "--detach", device)
+    with opened(disk) as made:
+        assert "default " in made.admin_status()
 
 
 def test_a_device_that_is_mounted_is_left_alone(tmp_path: Path) -> None:

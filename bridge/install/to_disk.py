@@ -46,6 +46,8 @@ def to_disk(
     """
     if filesystem is not None and filesystem not in FILESYSTEMS:
         raise UsageError(f"the file system {filesystem!r:.50} is not {' or '.join(FILESYSTEMS)}")
+    if loader_root is not None and not loader_root.is_dir():
+        raise UsageError(f"{loader_root} is no directory to take a boot loader from")
     size = disk.check(path, wipe=wipe)
     sizes = sizes or Sizes()
 
