@@ -96,9 +96,9 @@ def _install_loader(made: disk.Disk, roots: Sequence[Path], name: str | None) ->
     if name == "grub":
         if grub is None:
             raise efi.missing("grub")
-        efi.install_grub(grub, made.esp, efi.grub_config(grub, made.boot_uuid, ""))
-        if grub.loader != "none":
-            set_loader(made.root, grub.loader)
+        efi.install_grub(grub, made.esp, efi.grub_config(grub.blscfg, made.boot_uuid))
+        if not grub.blscfg:
+            set_loader(made.root, "grub-menu")
     elif name == "systemd":
         if systemd is None:
             raise efi.missing("systemd")
