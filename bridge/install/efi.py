@@ -110,13 +110,14 @@ def grub_config(blscfg: Sequence[str], boot_uuid: str) -> str:
 
 
 def install_grub(grub: Grub | SignedGrub, esp: Path, config: str) -> None:
-    """Put GRUB on the empty FAT `esp`, with its configuration; inside of it, if it is not signed."""
+    """Put GRUB on the empty FAT `esp`, and its configuration; inside of it, if it is not signed."""
     target, name, _ = _names()
     with tempfile.TemporaryDirectory(prefix="bootc-py-grub-") as work:
         if isinstance(grub, SignedGrub):
-            for number, (path, data) in enumerate(grub.content(config)):
+            content = grub.content(config)
+            for number, (_, data) in enumerate(content):
                 (Path(work) / str(number)).write_bytes(data)
-                fill(esp, [(path, Path(work) / str(number))])
+            fill(esp, [(path, Path(work) / str(n)) for n, (path, _) in enumerate(content)])
             return
         (Path(work) / "grub.cfg").write_text(config)
         command = [

@@ -1,5 +1,5 @@
 """Boot loaders for EFI of Debian forky, in a root directory of their own: GRUB 2.14 with blscfg,
-systemd-boot. Debian 12's GRUB as it is signed for Secure Boot, which has no blscfg, is in another."""
+systemd-boot. Debian 12's GRUB as it is signed, which has no blscfg, is in another."""
 
 from __future__ import annotations
 
