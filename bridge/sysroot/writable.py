@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Iterable
 
@@ -50,7 +51,19 @@ def own_namespace() -> None:
 
 def _is_read_only(path: str) -> bool:
     # What is not mounted has no flags of its own: early in a boot /boot may be a plain directory.
-    return os.path.ismount(path) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return _is_mounted(path) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _is_mounted(path: str) -> bool:
+    # Not `os.path.ismount`, which compares file systems: /sysroot is on the same one as /.
+    wanted = os.path.realpath(path)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        return any(_unescape(line.split()[4]) == wanted for line in mounts)
+
+
+def _unescape(text: str) -> str:
+    """Return a path of mountinfo, in which spaces and the like are three octal digits."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def _mount(path: str, flags: int) -> None:
