@@ -13,7 +13,9 @@ import yaml
 from bridge import limits
 from bridge.cli import options
 from bridge.errors import BridgeError
+from bridge.ostree import prepare_root
 from bridge.ostree.keyfile import KeyFile
+from bridge.ostree.prepare_root import Composefs
 from bridge.sysroot import (
     block_yaml,
     bls,
@@ -105,6 +107,26 @@ def _arguments_come_back(data: bytes, found: kargs.Arguments) -> None:
     assert kargs.split(_text(data) + "\n") == found or '"' in _text(data)
     for each in found[:50]:
         assert kargs.without(found, kargs.key(each)).count(each) == 0
+
+
+# -- prepare-root.conf ------------------------------------------------------------------------
+
+
+def _prepare_root(data: bytes) -> Composefs:
+    try:
+        return prepare_root.parse(data.decode())
+    except UnicodeDecodeError:
+        raise BridgeError("not text") from None
+
+
+def _prepare_root_as_glib_reads_it(data: bytes, found: Composefs) -> None:
+    theirs = None if b"\0" in data or data.endswith(b"\r") else glib.key_file(data)
+    if theirs is not None and b"\\" not in data:
+        value = theirs.get(("composefs", "enabled"), "no")
+        assert value == found.value or (value, found) in (
+            *(("true", Composefs.YES), ("1", Composefs.YES)),
+            *(("false", Composefs.NO), ("0", Composefs.NO)),
+        )
 
 
 # -- key files -------------------------------------------------------------------------------
@@ -277,6 +299,17 @@ TARGETS = [
         (),
         _arguments_come_back,
         (b'"', b" ", b"=", b"\t", b"\n", b"\xc2\xa0"),
+    ),
+    Target(
+        "prepare-root",
+        lambda: [
+            b"# boot\n[composefs]\nenabled = yes\n\n[sysroot]\nreadonly=true\n",
+            b"[composefs]\nkeypath=/etc/key\nenabled=signed\n[etc]\ntransient=true\n",
+        ],
+        _prepare_root,
+        (BridgeError,),
+        _prepare_root_as_glib_reads_it,
+        (b"enabled=", b"maybe", b"verity", b"true", b"0", b" ", b"\\s", b"\n", b"[composefs]"),
     ),
     Target(
         "key-file",
