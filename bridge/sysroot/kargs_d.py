@@ -50,7 +50,7 @@ def parse(text: str, what: str, machine: str) -> kargs.Arguments:
     others."""
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedImage(f"{what}: {error}") from None
     unknown = document.keys() - {"kargs", "match-architectures"}
     if unknown:

@@ -12,7 +12,7 @@ import yaml
 
 from bridge import limits
 from bridge.cli import options
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, MalformedImage, UsageError
 from bridge.ostree.keyfile import KeyFile
 from bridge.sysroot import (
     block_yaml,
@@ -22,6 +22,8 @@ from bridge.sysroot import (
     failed_images,
     grubenv,
     kargs,
+    kargs_d,
+    settings,
     timestamp,
 )
 from bridge.sysroot.origin import Origin
@@ -105,6 +107,29 @@ def _arguments_come_back(data: bytes, found: kargs.Arguments) -> None:
     assert kargs.split(_text(data) + "\n") == found or '"' in _text(data)
     for each in found[:50]:
         assert kargs.without(found, kargs.key(each)).count(each) == 0
+
+
+def _image_arguments(data: bytes) -> kargs.Arguments:
+    return kargs_d.parse(_text(data[: limits.KARGS_FILE_MAX]), "the image", "x86_64")
+
+
+def _image_arguments_are_applied(_data: bytes, found: kargs.Arguments) -> None:
+    assert kargs.split(kargs.join(found)) == found or any('"' in each for each in found)
+    there = kargs_d.change(("root=x",), (), found)
+    assert there[0] == "root=x"
+    assert kargs_d.change(there, found, found) == there
+    assert set(kargs_d.change(there, found, ())) <= {"root=x"}
+
+
+def _deployment_settings(data: bytes) -> settings.DeploymentSettings:
+    text = _text(data[: limits.SETTINGS_MAX])
+    default = settings.DeploymentSettings()
+    return settings.read_text(text, "here", "deployments", default, settings.deployments)
+
+
+def _deployment_settings_can_be_kept_to(_data: bytes, found: settings.DeploymentSettings) -> None:
+    assert found.keep is None or found.keep >= limits.DEPLOYMENTS_KEPT
+    assert found.keep_age is None or found.keep_age >= 0
 
 
 # -- key files -------------------------------------------------------------------------------
@@ -277,6 +302,38 @@ TARGETS = [
         (),
         _arguments_come_back,
         (b'"', b" ", b"=", b"\t", b"\n", b"\xc2\xa0"),
+    ),
+    Target(
+        "image-kernel-arguments",
+        lambda: [
+            b'kargs = ["a=1 quiet", \'b="c d"\']\nmatch-architectures = ["x86_64", "aarch64"]\n',
+            b'# note\nkargs = [\n  "console=ttyS0",\n]\n',
+        ],
+        _image_arguments,
+        (MalformedImage,),
+        _image_arguments_are_applied,
+        (b'"', b"'", b"[", b"]", b"=", b"\\n", b"\\u0000", b"\n", b"9" * 5000, b"[" * 2000, b"a-b"),
+    ),
+    Target(
+        "settings",
+        lambda: [b'[deployments]\nkeep = 5\nkeep-age = "30d"\n[health]\nattempts = 3\n'],
+        _deployment_settings,
+        (UsageError,),
+        _deployment_settings_can_be_kept_to,
+        (
+            b"-",
+            b"_",
+            b"0",
+            b'"',
+            b"true",
+            b"\n",
+            b"9" * 5000,
+            "٣".encode(),
+            b"d",
+            b"[",
+            b"=",
+            b"1e9",
+        ),
     ),
     Target(
         "key-file",
