@@ -115,7 +115,9 @@ def read_text(text: str, where: str, table: str, default: T, read: Callable[[Any
     """Return what one file says in `table`, `where` being its name in messages."""
     try:
         document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UsageError(f"{where}: it is nested too deeply") from None
+    except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
     return read(document[table], default, where) if table in document else default
 
