@@ -13,6 +13,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,19 @@ from rig.command import bootc_py
 from rig.forky import Forky
 from support import images
 
+from bridge.errors import DamagedRepository, MalformedImage
 from bridge.ostree import composefs, content, erofs, fsverity, objects
 from bridge.ostree.erofs import Node
-from bridge.ostree.objects import Xattrs
+from bridge.ostree.objects import ObjectType, Xattrs
 from bridge.ostree.repository import Repository
+from bridge.ostree.transaction import Transaction
 from bridge.ostree.tree import Tree
+from bridge.ostree.variant import Variant
 from bridge.sysroot import files
+from bridge.sysroot.deploy import deploy
+from bridge.sysroot.deployed_files import verify
+from bridge.sysroot.initialise import initialise
+from bridge.sysroot.origin import Origin
 from tools.images import build, cache
 
 SEEDS = int(os.environ.get("BOOTC_PY_COMPOSEFS_SEEDS", "4"))
@@ -338,6 +346,66 @@ def test_a_commit_has_the_digest_that_libostree_records(
         )
     with (peer.work / "image").open("rb") as file:
         assert ours == of_theirs == fsverity.compute(file)[1]
+
+
+def test_what_is_to_be_verified_is_given_to_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ioctls are played: few kernels that tests run on have fs-verity."""
+    given: set[int] = set()
+
+    def enable(fd: int) -> bool:
+        given.add(os.fstat(fd).st_ino)
+        return True
+
+    def enabled(fd: int) -> bytes | None:
+        with open(os.dup(fd), "rb") as file:
+            file.seek(0)
+            return fsverity.compute(file)[1] if os.fstat(fd).st_ino in given else None
+
+    monkeypatch.setattr(fsverity, "enable", enable)
+    monkeypatch.setattr(fsverity, "enabled", enabled)
+    host, origin = tmp_path / "host", Origin.for_image("ostree-unverified-registry:a/b:c")
+    with initialise(host) as sysroot:
+        done = bootc_py("image", "pull", of_image(tmp_path, "verity"), "--sysroot", host, "--json")
+        assert done.code == 0, done.err
+        checksum = done.json["image"]["commit"]
+        deployed = host / "ostree" / deploy(sysroot, checksum, origin).deployment.path
+        commit = sysroot.repo.read_commit(checksum)
+        tree = Tree.stored(sysroot.repo, commit.tree, commit.meta)
+        regular_files = {
+            (host / "ostree/repo" / sysroot.repo.object_path(each, ObjectType.FILE)).lstat()
+            for _path, below in tree.walk()
+            for each in below.files.values()
+        }
+        image = deployed / ".ostree.cfs"
+        inodes = {each.st_ino for each in regular_files if stat.S_ISREG(each.st_mode)}
+        assert given == {*inodes, image.stat().st_ino}
+        with image.open("rb") as file:
+            assert fsverity.compute(file)[1] == commit.metadata[composefs.DIGEST_KEY]
+
+        given.clear()
+        verify(sysroot, sysroot.load(), mend=True)
+        assert given == inodes
+
+        # A commit that says something else is not deployed.
+        other = {composefs.DIGEST_KEY: Variant("ay", bytes(32))}
+        with Transaction(sysroot.repo) as transaction:
+            wrong = transaction.write_commit(replace(commit, metadata=other))
+            transaction.publish()
+        with pytest.raises(DamagedRepository, match=f"the commit has {bytes(32).hex()}"):
+            deploy(sysroot, wrong, origin)
+        assert [each.checksum for each in sysroot.load().deployments] == [checksum]
+
+        # What is signed is deployed once there is a signature.
+        done = bootc_py("image", "pull", of_image(tmp_path, "signed"), "--sysroot", host, "--json")
+        signed = done.json["image"]["commit"]
+        with pytest.raises(MalformedImage, match="sign the commit with `ostree sign`"):
+            deploy(sysroot, signed, origin)
+        path = sysroot.repo.object_path(signed, ObjectType.COMMIT)
+        (host / "ostree/repo" / f"{path}meta").write_bytes(b"")
+        deploy(sysroot, signed, origin)
+        assert sysroot.load().deployments[0].checksum == signed
 
 
 # -- an image of real size, and its mount ----------------------------------------------------

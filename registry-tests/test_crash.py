@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rig.crash import chance, power, rounds, scenes, shim
+from rig.crash import chance, finalise, power, rounds, scenes, shim
 from rig.crash.shim import Disturbance
 from rig.peers import require
 from rig.registry import Registry, run_registry
@@ -118,6 +118,27 @@ def test_a_power_cut_damages_what_was_not_synced(stages: Stages) -> None:
         _cut(stage, end, commit=True, lie=True)
     with pytest.raises(AssertionError, match="neither old nor new"):
         _cut(stage, end, commit=False, lie=True)
+
+
+@pytest.fixture(scope="module")
+def staged() -> Iterator[finalise.Subject]:
+    with rounds.fast_directory() as work:
+        yield finalise.make(work)
+
+
+def test_the_power_goes_while_it_is_finalised(staged: finalise.Subject) -> None:
+    dice = random.Random("finalise")
+    for number in range(CUTS):
+        at = dice.randint(1, staged.calls) if number else staged.calls * 2
+        with cache.scratch(cache.root() / "work") as disk:
+            moved = finalise.cut(staged, Disturbance(at), disk, commit=bool(number % 2))
+        assert moved or number
+
+
+def test_a_power_cut_damages_what_finalising_did_not_sync(staged: finalise.Subject) -> None:
+    lying = Disturbance(staged.calls * 2, lie=True)
+    with cache.scratch(cache.root() / "work") as disk, pytest.raises(AssertionError):
+        finalise.cut(staged, lying, disk, commit=True)
 
 
 # -- random moments ----------------------------------------------------------------------------

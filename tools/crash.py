@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[1:1] = [str(ROOT), str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
 from rig.command import Done  # noqa: E402
-from rig.crash import chance, machine, power, rounds, scenes, zygote  # noqa: E402
+from rig.crash import chance, finalise, machine, power, rounds, scenes, zygote  # noqa: E402
 from rig.crash.shim import Call, Disturbance  # noqa: E402
 from rig.push import push  # noqa: E402
 from rig.registry import Registry, run_registry  # noqa: E402
@@ -37,6 +37,8 @@ from tools.images.layout import Layout  # noqa: E402
 from tools.images.spec import IMAGES  # noqa: E402
 
 Row = tuple[Any, ...]
+FINALISE = "finalise"
+"""What `ostree` does with what we staged; only `power` has it."""
 
 
 def main() -> int:
@@ -64,18 +66,31 @@ def _every(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _power(options: argparse.Namespace) -> Iterator[Row]:
-    with cache.scratch(cache.root() / "work") as disks:
-        for stage in _stages(options.scenes):
+    with cache.scratch(cache.root() / "work") as disks, open_shop() as shop:
+        for name in options.scenes or (*scenes.SCENES, FINALISE):
             started, faults = time.monotonic(), []
-            dice = random.Random(f"{options.seed} {stage.scene.name}")
-            for _ in range(options.rounds):
-                # Beyond the last call: the command has ended, and the power goes right then.
-                at = dice.randint(1, len(stage.calls) * 11 // 10)
-                disturbance, commit = Disturbance(at, lie=options.lie), dice.random() < 0.5
-                with cache.scratch(disks) as work:
-                    cut = partial(power.cut, stage, disturbance, work, commit=commit)
-                    faults += _faults(stage, at, cut)
-            yield stage.scene.name, options.rounds, len(faults), _since(started), faults
+            dice = random.Random(f"{options.seed} {name}")
+            with cache.scratch(shop.work) as place:
+                calls, cut = _to_cut(name, shop, place)
+                for _ in range(options.rounds):
+                    # Beyond the last call: the command has ended, and the power goes right then.
+                    at = dice.randint(1, calls * 11 // 10)
+                    disturbance, commit = Disturbance(at, lie=options.lie), dice.random() < 0.5
+                    with cache.scratch(disks) as work:
+                        try:
+                            cut(disturbance, work, commit=commit)
+                        except (AssertionError, OSError) as error:
+                            faults.append(f"{name} {at}: {str(error)[:500]}")
+            yield name, options.rounds, len(faults), _since(started), faults
+
+
+def _to_cut(name: str, shop: scenes.Shop, place: Path) -> tuple[int, Callable[..., object]]:
+    """How many calls there are in a scene, and what cuts the power in it."""
+    if name == FINALISE:
+        subject = finalise.make(place)
+        return subject.calls, partial(finalise.cut, subject)
+    stage = rounds.make(scenes.SCENES[name], shop)
+    return len(stage.calls), partial(power.cut, stage)
 
 
 def _random(options: argparse.Namespace) -> Iterator[Row]:
@@ -185,7 +200,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     cuts = kinds.add_parser("power")
-    cuts.add_argument("scenes", nargs="*", metavar="SCENE", help=", ".join(scenes.SCENES))
+    cuts.add_argument(
+        "scenes", nargs="*", metavar="SCENE", help=", ".join((*scenes.SCENES, FINALISE))
+    )
     cuts.add_argument("--rounds", type=int, default=20, help="of each (default: %(default)s)")
     cuts.add_argument("--seed", type=int, default=1)
     cuts.add_argument("--lie", action="store_true", help="let syncs do nothing: must find faults")

@@ -15,7 +15,6 @@ All but `update` know nothing of images: they are handed a commit and the text o
     ostree/deploy/STATEROOT/var                   /var of all deployments of the stateroot
     ostree/lock                                   held by whoever changes any of this
 
-Not made here: composefs images, SELinux labels (/etc and /var have those in the commit), a boot
-loader's own configuration; and where libostree freezes and thaws /boot after a switch, for boot
-loaders that cannot read a journal, we sync the file system.
+Where libostree freezes and thaws /boot after a switch, for boot loaders that cannot read a
+journal, we sync the file system.
 """

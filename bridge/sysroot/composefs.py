@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 
 from bridge.errors import BridgeError, DamagedRepository, MalformedImage
-from bridge.ostree import composefs, fsverity, prepare_root
+from bridge.ostree import composefs, durable, fsverity, prepare_root
 from bridge.ostree.composefs import IMAGE
-from bridge.ostree.objects import ObjectType
+from bridge.ostree.objects import Commit, ObjectType
 from bridge.ostree.prepare_root import Composefs
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
@@ -59,6 +60,16 @@ def add(sysroot: Sysroot, new: Deployment, tree: int) -> None:
     _make_backing(sysroot, new, tree)
 
 
+def protect(repo: Repository, commit: Commit) -> None:
+    """Have the kernel verify the files of a deployed commit again that were replaced, if it asks
+    for that."""
+    tree = Tree.stored(repo, commit.tree, commit.meta)
+    # What cannot be read or verified did not boot so before: it is no reason to end a repair.
+    with suppress(BridgeError):
+        if prepare_root.read(repo, tree).is_verified:
+            _verify_objects(repo, tree)
+
+
 def _write(pieces: Iterator[bytes], tree: int) -> bytes:
     """Write the image; return its fs-verity digest."""
     measure = fsverity.Measure()
@@ -102,8 +113,13 @@ def _is_signed(repo: Repository, commit: str) -> bool:
 
 def _make_backing(sysroot: Sysroot, new: Deployment, tree: int) -> None:
     """Make the directories of the overlay with which the root file system can be made writable."""
+    with files.directory(
+        sysroot.ostree_fd, f"deploy/{new.stateroot}/backing", create=0o700
+    ) as backing:
+        durable.remove_tree(new.name, backing)
+        files.make_directories(backing, f"{new.name}/root-transient", 0o700)
     path = f"deploy/{new.stateroot}/backing/{new.name}/root-transient"
-    with files.directory(sysroot.ostree_fd, path, create=0o700) as fd:
+    with files.directory(sysroot.ostree_fd, path) as fd:
         os.mkdir("work", 0o700, dir_fd=fd)
         os.mkdir("upper", 0o700, dir_fd=fd)
         with files.directory(fd, "upper") as upper:

@@ -19,7 +19,7 @@ from bridge.errors import BridgeError, DamagedRepository
 from bridge.limits import BLOB_BUFFER
 from bridge.ostree import checkout, content, durable, objects
 from bridge.ostree.objects import DirTree, ObjectType
-from bridge.sysroot import files, kernel
+from bridge.sysroot import composefs, files, kernel
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.sysroot import State, Sysroot
 
@@ -76,6 +76,8 @@ class _Verifier:
             if thawed:
                 files.set_immutable(root, True)
         yield from self._kernel(root)
+        if self._mend:
+            composefs.protect(self._repo, commit)
 
     def _directory(self, tree: str, fd: int, path: str) -> Iterator[DeployedFault]:
         try:

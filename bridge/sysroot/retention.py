@@ -1,7 +1,8 @@
 """Which deployments stay when a new one comes. Pure.
 
 At the least what runs, what the new one's `/etc` is merged from, what is pinned, and what belongs
-to other stateroots; beyond that as many, and for as long, as the settings say, the first in boot
+to other stateroots; what would be rolled back to, while it is not known whether what runs is good;
+beyond that as many, and for as long, as the settings say, the first in boot
 order first.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge import limits
+from bridge.sysroot import trial
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.settings import DeploymentSettings
+from bridge.sysroot.trial import Trial
 
 
 def must_stay(each: Deployment, stateroot: str, merge_from: Deployment | None) -> bool:
@@ -31,6 +34,9 @@ def kept(
     `now` is in seconds since 1970, as a deployment's `since` is.
     """
     staying = {each.path for each in deployments if must_stay(each, stateroot, merge_from)}
+    safe = _fallback(deployments, stateroot)
+    if safe is not None:
+        staying.add(safe.path)
     room = _number(settings, len(deployments)) - 1  # the new one counts
     for each in deployments:
         if each.path in staying and each.stateroot == stateroot and not each.pinned:
@@ -42,6 +48,13 @@ def kept(
             staying.add(each.path)
             room -= 1
     return [each for each in deployments if each.path in staying]
+
+
+def _fallback(deployments: Sequence[Deployment], stateroot: str) -> Deployment | None:
+    for each in deployments:
+        if each.booted and each.stateroot == stateroot and Trial.of(each.origin).begun:
+            return trial.fallback(deployments, each, 0)
+    return None
 
 
 def _number(settings: DeploymentSettings, there: int) -> int:

@@ -14,9 +14,8 @@ from bridge.sysroot.trial import Trial
 def held_back(path: str | Path, settings: HealthSettings, network: NetworkOptions) -> str | None:
     """Return why the sysroot at `path` is not to be upgraded now; `None` when it may be.
 
-    Not while the running deployment is on trial: the next one would put out what this one would
-    be rolled back to. Not to an image that failed here, which is asked of the registry only where
-    one has.
+    Not while the running deployment is on trial. Not to an image that failed here, which is asked
+    of the registry only where one has.
     """
     with Sysroot.open(path) as sysroot:
         state = sysroot.load()

@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rig.command import Done
+from rig.crash import shim
+from rig.crash.shim import Disturbance
 from rig.peers import require
 
 _LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
@@ -71,9 +73,16 @@ class Booted:
         log = self.run / "systemctl.log"
         return log.read_text().splitlines() if log.exists() else []
 
-    def ostree(self, *arguments: str, root: Path = Path("/")) -> Done:
-        """Runs `ostree` of the system in the directory `root`."""
-        return self._command(root, "/usr/bin/ostree", arguments, {})
+    def ostree(
+        self,
+        *arguments: str,
+        root: Path = Path("/"),
+        disturbance: Disturbance | None = None,
+    ) -> Done:
+        """Runs `ostree` of the system in the directory `root`. A disturbance's log is in /run."""
+        env = disturbance.environment if disturbance else {}
+        shims = [shim.library()] if disturbance else []
+        return self._command(root, "/usr/bin/ostree", arguments, env, shims)
 
     def bootc_py(self, *arguments: str | Path) -> Done:
         """Runs the command under test."""
@@ -86,7 +95,12 @@ class Booted:
         return self._command(Path("/"), str(python), ("-m", "bridge", *map(str, arguments)), env)
 
     def _command(
-        self, root: Path, program: str, arguments: tuple[str, ...], env: Mapping[str, str]
+        self,
+        root: Path,
+        program: str,
+        arguments: tuple[str, ...],
+        env: Mapping[str, str],
+        preload: Sequence[Path] = (),
     ) -> Done:
         machine = os.uname().machine
         system = f"/run/host/usr/lib/{machine}-linux-gnu"
@@ -95,6 +109,7 @@ class Booted:
                 "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _MOUNTS, "sh",
                 str(self.path), str(self.deployment), str(self.run), str(root),
                 f"{system}/{_LOADERS[machine]}",
+                *(word for each in preload for word in ("--preload", f"/run/host{each}")),
                 "--library-path", f"{system}:/run/host{sys.base_prefix}/lib",
                 f"/run/host{program}", *arguments,
             ],

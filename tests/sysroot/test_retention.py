@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.origin import Origin
 from bridge.sysroot.retention import kept, must_stay
 from bridge.sysroot.settings import DeploymentSettings
+from bridge.sysroot.trial import Phase, Trial
 
 NOW = 1_800_000_000
 DAY = 86400
@@ -58,6 +61,37 @@ def test_what_stays(
     settings: DeploymentSettings, deployments: list[Deployment], stays: list[Deployment]
 ) -> None:
     assert kept(deployments, "default", A, settings, NOW) == stays
+
+
+def known(each: Deployment, state: Trial) -> Deployment:
+    assert each.origin is not None
+    return replace(each, origin=state.written_to(each.origin))
+
+
+ON_TRIAL = known(A, Trial(Phase.TRIAL, 1))
+GOOD = known(C, Trial(Phase.GOOD))
+BAD = known(D, Trial(Phase.FAILED))
+
+
+@pytest.mark.parametrize(
+    ("deployments", "stays"),
+    [
+        ([ON_TRIAL, B, GOOD], [ON_TRIAL, GOOD]),
+        ([GOOD, ON_TRIAL, B], [GOOD, ON_TRIAL]),
+        ([ON_TRIAL, BAD, B], [ON_TRIAL, B]),
+        ([ON_TRIAL, BAD], [ON_TRIAL]),
+        ([A, B, GOOD], [A]),
+        ([known(A, Trial(Phase.GOOD)), B, GOOD], [known(A, Trial(Phase.GOOD))]),
+        (
+            [ON_TRIAL, replace(GOOD, stateroot="other")],
+            [ON_TRIAL, replace(GOOD, stateroot="other")],
+        ),
+    ],
+)
+def test_what_would_be_rolled_back_to_stays(
+    deployments: list[Deployment], stays: list[Deployment]
+) -> None:
+    assert kept(deployments, "default", A, DeploymentSettings(), NOW) == stays
 
 
 def test_what_is_kept_for_the_settings_alone_is_not_pinned() -> None:

@@ -31,26 +31,41 @@ def cut(stage: Stage, disturbance: Disturbance, work: Path, *, commit: bool) -> 
     `work` is an empty directory. With `commit` the journal is committed just before. Fails where
     what is promised does not hold; returns how the command ended.
     """
-    disk, after = work / "disk", work / "after"
-    with disk.open("wb") as file:
-        file.truncate(SIZE)
-    subprocess.run([require("mkfs.ext4"), "-q", "-F", disk], check=True)
-    with _mounted(disk, work / "mnt") as top:
+    with disk(work) as top:
         root = copy(stage.root, top / "root")
         subprocess.run(["sync", "-f", top], check=True)
         done = stage.perform(root, disturbance)
-        if commit:
-            _commit(top)
-        subprocess.run(["cp", "--sparse=always", disk, after], check=True)
-    with _mounted(after, work / "mnt") as top:
+        power_off(work, commit=commit)
+    with disk_after(work) as top:
         judge(stage, top / "root", done)
     return done
 
 
-def _commit(top: Path) -> None:
-    fd = os.open(top / "another's", os.O_WRONLY | os.O_CREAT, 0o600)
-    os.fsync(fd)
-    os.close(fd)
+@contextlib.contextmanager
+def disk(work: Path) -> Iterator[Path]:
+    """A new disk in the empty directory `work`, mounted."""
+    image = work / "disk"
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    subprocess.run([require("mkfs.ext4"), "-q", "-F", image], check=True)
+    with _mounted(image, work / "mnt") as top:
+        yield top
+
+
+def power_off(work: Path, *, commit: bool) -> None:
+    """Take what reached the disk in `work`, while it is still mounted."""
+    if commit:
+        fd = os.open(work / "mnt/another's", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.fsync(fd)
+        os.close(fd)
+    subprocess.run(["cp", "--sparse=always", work / "disk", work / "after"], check=True)
+
+
+@contextlib.contextmanager
+def disk_after(work: Path) -> Iterator[Path]:
+    """What `power_off` took, mounted."""
+    with _mounted(work / "after", work / "mnt") as top:
+        yield top
 
 
 @contextlib.contextmanager

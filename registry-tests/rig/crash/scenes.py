@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from support import images
+from support.images import Member
 
 from bridge.ostree import refs
 from bridge.ostree.objects import ObjectType
@@ -89,6 +90,11 @@ class Shop:
 
 def tiny(version: int, kernel: int) -> images.Image:
     """An image that can be booted; versions share their first layer if their kernel is one."""
+    return images.image(*layers(version, kernel))
+
+
+def layers(version: int, kernel: int) -> tuple[list[Member], list[Member]]:
+    """The two layers of `tiny`."""
     stable = [
         *map(images.directory, ("etc", "usr", "usr/bin", "usr/lib", "var")),
         images.file(f"usr/lib/modules/{kernel}.0/vmlinuz", f"kernel {kernel}"),
@@ -107,7 +113,7 @@ def tiny(version: int, kernel: int) -> images.Image:
         images.file("etc/release", f"{version}\n", uid=3),
         images.whiteout("etc/conf.d/one"),
     ]
-    return images.image(stable, moving)
+    return stable, moving
 
 
 def edit(root: Path, text: str) -> None:
