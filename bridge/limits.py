@@ -188,9 +188,8 @@ SKELETON_LITERAL = 64 * KIB
 SKELETON_WINDOW_MAX = 8 * MIB
 """The zstd window of a skeleton; ours have at most 1 MiB."""
 
-FILE_CONTEXTS_MAX = 16 * MIB
-"""One file of an SELinux policy's file contexts: read into memory; Debian's and Fedora's have less
-than 1 MiB."""
+LABELLED_MAX = 64 * MIB
+"""What is known of objects with SELinux labels: a million of them. Held in memory."""
 
 REREADS_MAX = 10
 """Times that a reader, who takes no lock, starts anew because refs or boot entries were moved

@@ -13,11 +13,13 @@ from typing import BinaryIO
 from bridge import limits
 from bridge.errors import DamagedRepository, MalformedImage
 from bridge.ostree import objects, selinux
-from bridge.ostree.objects import DirMeta, FileMeta
+from bridge.ostree.objects import FileMeta
 from bridge.ostree.repository import Repository
 from bridge.ostree.selinux import Labels, Policy
 from bridge.ostree.transaction import Transaction
 from bridge.ostree.tree import Tree
+from bridge.pull.ingest import IMPLIED_META
+from bridge.pull.labelled import Labelled
 from bridge.pull.paths import join, walk
 
 _SELINUX = "usr/etc/selinux"
@@ -47,10 +49,13 @@ def policy_of(repo: Repository, tree: Tree) -> Policy | None:
 def label(repo: Repository, transaction: Transaction, tree: Tree, labels: Labels) -> None:
     """Give all that is in `tree` its label; what objects that takes are written in `transaction`.
 
-    The tree's objects must be in the repository. `DamagedRepository` where one of them is not what
-    its name says: no new object is made of it.
+    The tree's objects must be in the repository. What an earlier pull labelled alike is not read
+    again. `DamagedRepository` where what is read is not what its name says: no new object is made
+    of it.
     """
-    _Labelling(repo, transaction, labels).directory(tree, "")
+    labelled = Labelled(repo)
+    _Labelling(repo, transaction, labels, labelled).directory(tree, "")
+    labelled.keep()
 
 
 def path_in_system(path: str) -> str:
@@ -61,14 +66,18 @@ def path_in_system(path: str) -> str:
 
 
 class _Labelling:
-    def __init__(self, repo: Repository, transaction: Transaction, labels: Labels) -> None:
+    def __init__(
+        self, repo: Repository, transaction: Transaction, labels: Labels, labelled: Labelled
+    ) -> None:
         self._repo = repo
         self._transaction = transaction
         self._labels = labels
+        self._labelled = labelled
         self._modes: dict[str, int] = {}
         self._files: dict[tuple[str, bytes | None], str] = {}
         self._metas: dict[tuple[str, bytes | None], str] = {}
-        self._read_metas: dict[str, DirMeta] = {}
+        # This one may have been made for the merge, and be in no layer.
+        self._read_metas = {transaction.write_dirmeta(IMPLIED_META): IMPLIED_META}
 
     def directory(self, tree: Tree, path: str) -> None:
         """Label a directory and all below it."""
@@ -100,14 +109,25 @@ class _Labelling:
         try:
             self._modes[checksum] = meta.mode
             label = self._labels.lookup(path_in_system(path), meta.mode)
-            # On a host with SELinux the kernel gives one to whatever is stored without.
-            own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
-            labelled = replace(meta, xattrs=selinux.with_label(meta.xattrs, label))
-            found = self._transaction.write_changed(checksum, own, labelled, payload)
+            found = self._object(checksum, label, meta, payload)
         finally:
             if payload is not None:
                 payload.close()
         self._files[checksum, label] = found
+        return found
+
+    def _object(
+        self, checksum: str, label: bytes | None, meta: FileMeta, payload: BinaryIO | None
+    ) -> str:
+        if label is None:
+            return checksum
+        found = self._labelled.find(checksum, label)
+        if found is None:
+            # On a host with SELinux the kernel gives one to whatever is stored without.
+            own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+            labelled = replace(meta, xattrs=selinux.with_label(meta.xattrs, label))
+            found = self._transaction.write_changed(checksum, own, labelled, payload)
+            self._labelled.remember(checksum, label, found)
         return found
 
 
@@ -144,9 +164,9 @@ def _verified(checksum: str, meta: FileMeta, payload: BinaryIO, path: str) -> by
     data = bytearray()
     while chunk := payload.read(limits.BLOB_BUFFER):
         data += chunk
-        if len(data) > limits.FILE_CONTEXTS_MAX:
+        if len(data) > limits.POLICY_MAX:
             raise MalformedImage(
-                f"{path!r:.300} has more than {limits.FILE_CONTEXTS_MAX} bytes: too much for a part"
+                f"{path!r:.300} has more than {limits.POLICY_MAX} bytes: too much for a part"
                 " of an SELinux policy"
             )
     own = replace(meta, xattrs=selinux.without_label(meta.xattrs))

@@ -12,6 +12,7 @@ import os
 import stat
 
 from bridge import limits
+from bridge.errors import BridgeError
 from bridge.ostree import durable, selinux
 from bridge.ostree.selinux import Labels, Policy
 from bridge.sysroot import files
@@ -64,7 +65,7 @@ def policy_of(tree: int) -> Policy | None:
 
 
 def _read(fd: int, name: str) -> bytes:
-    return files.read_bytes(fd, name, limits.FILE_CONTEXTS_MAX)
+    return files.read_bytes(fd, name, limits.POLICY_MAX)
 
 
 def _directory(fd: int, path: str, labels: Labels) -> None:
@@ -91,6 +92,14 @@ def _set(where: int | str, label: bytes | None) -> None:
         if os.getxattr(where, _NAME, follow_symlinks=follow) == label:
             return
     except OSError as error:
-        if error.errno != errno.ENODATA:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise
-    os.setxattr(where, _NAME, label, follow_symlinks=follow)
+    try:
+        os.setxattr(where, _NAME, label, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        raise BridgeError(
+            "labelling /etc and /var: their file system has no SELinux labels; use another, or "
+            "--disable-selinux"
+        ) from None

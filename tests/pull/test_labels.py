@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.images import Image, Member, directory, file, hardlink, image, symlink, write_layout
@@ -20,7 +21,8 @@ from bridge.ostree.objects import ObjectType
 from bridge.ostree.reachable import reachable
 from bridge.ostree.repository import Repository
 from bridge.ostree.selinux import COMMIT_KEY
-from bridge.pull import images
+from bridge.ostree.transaction import Transaction
+from bridge.pull import images, labelled
 from bridge.pull.pull import pull
 from bridge.pull.repair import repair
 from bridge.push.compress import Compression
@@ -111,10 +113,10 @@ def policy(**changed: str | bytes | None) -> list[Member]:
 def test_every_path_has_the_label_of_the_images_own_policy(
     repo: Repository, tmp_path: Path
 ) -> None:
-    labelled = pull(repo, published(tmp_path, image(LOWER, POLICY, UPPER)))
-    assert labels(repo, labelled.commit) == LABELS
-    assert repo.read_commit(labelled.commit).metadata[COMMIT_KEY] == "test"
-    tool = nodes(repo, labelled.commit)["usr/bin/tool"]
+    with_labels = pull(repo, published(tmp_path, image(LOWER, POLICY, UPPER)))
+    assert labels(repo, with_labels.commit) == LABELS
+    assert repo.read_commit(with_labels.commit).metadata[COMMIT_KEY] == "test"
+    tool = nodes(repo, with_labels.commit)["usr/bin/tool"]
     assert tool[0].mode == stat.S_IFREG | 0o4755
     assert dict(tool[0].xattrs).keys() == {b"user.a", b"user.z", b"security.selinux"}
     assert tool[1] == b"tool" * 1000
@@ -122,7 +124,7 @@ def test_every_path_has_the_label_of_the_images_own_policy(
 
     # The same image without its policy, but for these files and the labels the same tree.
     plain = pull(repo, published(tmp_path, image(LOWER, policy(config=None), UPPER), "plain"))
-    shown = listing(repo, labelled.commit)
+    shown = listing(repo, with_labels.commit)
     del shown["usr/etc/selinux/config"]
     assert listing(repo, plain.commit) == shown
     assert set(labels_or_none(repo, plain.commit).values()) == {None}
@@ -208,9 +210,9 @@ def test_what_was_left_without_labels_is_another_commit_and_says_so(
     with pytest.raises(BridgeError, match="--disable-selinux"):
         pull(repo, reference)
     monkeypatch.undo()
-    labelled = pull(repo, reference)
-    assert labelled.changed and labelled.commit != plain.commit
-    assert labels(repo, labelled.commit) == LABELS
+    again = pull(repo, reference)
+    assert again.changed and again.commit != plain.commit
+    assert labels(repo, again.commit) == LABELS
     assert pull(repo, reference, labelled=False).commit == plain.commit
 
 
@@ -277,3 +279,48 @@ def test_a_layer_of_a_labelled_image_is_written_out_as_it_came(
         config = parse_config(layout.read_blob(manifest.config))
     assert list(config.diff_ids) == [each.digest for each in manifest.layers]
     assert manifest.config.digest == made.document["config"]["digest"]
+
+
+def test_what_was_labelled_before_is_not_read_again(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pull(repo, published(tmp_path, image(LOWER, POLICY, UPPER)))
+    images.prune(repo)
+    read: list[str] = []
+    write = Transaction.write_changed
+
+    def counted(self: Transaction, checksum: str, *more: Any) -> str:
+        read.append(checksum)
+        return write(self, checksum, *more)
+
+    monkeypatch.setattr(Transaction, "write_changed", counted)
+    made = image(LOWER, POLICY, UPPER, [file("usr/new", "new"), file("usr/bin/tool", "other")])
+    new = pull(repo, published(tmp_path, made, "new"))
+    assert len(read) == 2
+    assert labels(repo, new.commit) == labels(repo, first.commit) == LABELS
+    assert nodes(repo, new.commit)["usr/bin/tool"][1] == b"other"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "directory", "gone"])
+def test_what_is_known_of_labels_is_a_hint(repo: Repository, tmp_path: Path, damage: str) -> None:
+    reference = published(tmp_path, image(LOWER, POLICY, UPPER))
+    commit = pull(repo, reference).commit
+    path = Path(repo.path, "extensions/bootc-py", labelled.NAME)
+    raw = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "directory":
+        path.mkdir()
+    elif damage != "gone":
+        raw[60] ^= damage == "flip"
+        path.write_bytes({"cut": raw[:-64], "flip": raw, "empty": b""}[damage])
+    assert pull(repo, reference).commit == commit
+    assert fsck(repo).faults == ()
+
+
+def test_an_object_that_is_gone_is_made_again(repo: Repository, tmp_path: Path) -> None:
+    reference = published(tmp_path, image(LOWER, POLICY, UPPER))
+    commit = pull(repo, reference).commit
+    gone = nodes_objects(repo, commit)["usr/lib/big"]
+    Path(repo.path, repo.object_path(gone, ObjectType.FILE)).unlink()
+    assert pull(repo, reference).commit == commit
+    assert fsck(repo).faults == ()
