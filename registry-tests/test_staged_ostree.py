@@ -95,7 +95,7 @@ class Machine:
 @pytest.fixture(params=["Debian 12", "forky"])
 def root(request: pytest.FixtureRequest) -> Path:
     """The root directory of a system with an `ostree` of its own."""
-    return Path("/") if request.param == "Debian 12" else forky.root()
+    return Path("/") if request.param == "Debian 12" else forky.root(forky.OSTREE)
 
 
 @pytest.fixture
