@@ -222,7 +222,7 @@ def test_arguments_come_and_go_with_the_image_and_local_ones_stay(host: Host) ->
 
 
 def test_garbage_goes_before_a_pull_and_then_what_only_the_settings_keep(host: Host) -> None:
-    with disk.ext4(host.sysroot, 120):
+    with disk.tmpfs(host.sysroot, 106):
         for version in ("1", "2", "3"):
             host.switch(version, "--keep=4", size=20 * MIB)
         host.run("pin", "2")
