@@ -64,8 +64,9 @@ def parse(data: bytes) -> Staged:
         raise DamagedRepository("the staged deployment has no target")
     stateroot, name, bootcsum = target
     parsed = parse_name(name)
-    if parsed is None:
-        raise DamagedRepository(f"the staged deployment is named {name!r:.100}")
+    if parsed is None or "/" in stateroot or stateroot in ("", ".", ".."):
+        where = f"{stateroot}/{name}"
+        raise DamagedRepository(f"the staged deployment is named {where!r:.200}")
     merge = _deployment(document.get("merge-deployment"))
     options = document.get("kargs")
     extra = document.get("bootconfig-extra")
@@ -209,6 +210,6 @@ def _deployment(value: Any) -> tuple[str, str, str] | None:
     for key in ("osname", "name", "bootcsum"):
         text = value.value.get(key)
         if not _is(text, "s"):
-            raise BridgeError(f"the staged deployment's file lacks {key}")
+            raise DamagedRepository(f"the staged deployment's file lacks {key}")
         found.append(text.value)
     return found[0], found[1], found[2]

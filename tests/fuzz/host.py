@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from bridge import limits
 from bridge.cli import options
-from bridge.errors import BridgeError, MalformedImage, UsageError
+from bridge.errors import BridgeError, DamagedRepository, MalformedImage, UsageError
 from bridge.ostree import prepare_root
 from bridge.ostree.keyfile import KeyFile
 from bridge.ostree.prepare_root import Composefs
@@ -26,6 +27,7 @@ from bridge.sysroot import (
     kargs,
     kargs_d,
     settings,
+    staged,
     timestamp,
 )
 from bridge.sysroot.origin import Origin
@@ -213,6 +215,19 @@ def _trial(data: bytes) -> Trial:
 
 def _trial_comes_back(data: bytes, found: Trial) -> None:
     assert Trial.of(found.written_to(Origin(_key_file(data).text))) == found
+
+
+# -- what is staged --------------------------------------------------------------------------
+
+
+_STAGED = staged.Staged(
+    "default", "ab" * 32, 1, "cd" * 32, ("default", f"{'ef' * 32}.0"), ("rw", "a=b"), (("x", "y"),)
+)
+
+
+def _staged_is_below(_data: bytes, found: staged.Staged) -> None:
+    assert "/" not in found.stateroot and found.stateroot not in ("", ".", "..")
+    assert staged.parse(staged.render(found)) == found
 
 
 # -- what is shown ---------------------------------------------------------------------------
@@ -403,6 +418,17 @@ TARGETS = [
         (BridgeError,),
         _environment_can_be_changed,
         (b"\n", b"\\", b"=", b"#", b"\nboot_counter=-1\n", b"\nboot_success", b"\\\n", b"\0"),
+    ),
+    Target(
+        "staged",
+        lambda: [
+            staged.render(_STAGED),
+            staged.render(replace(_STAGED, merge=None, options=None, extra=(), locked=True)),
+        ],
+        staged.parse,
+        (DamagedRepository,),
+        _staged_is_below,
+        (b"\0", b"/", b"..", b"osname", b"a{sv}", b"as", b"locked"),
     ),
     Target(
         "failed-images",
