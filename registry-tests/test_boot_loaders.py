@@ -25,7 +25,7 @@ MACHINES = {
         "systemd", "forky", "xfs",
         "cat /boot/efi/loader/entries/*.conf; ls -R /boot/efi/ostree",
     ),
-    "Debian 12's GRUB": ("grub", "bookworm", "ext4", "cat /boot/loader/grub.cfg"),
+    "Debian 12's signed GRUB": ("grub", "bookworm", "ext4", "cat /boot/loader/grub.cfg"),
 }  # fmt: skip
 
 

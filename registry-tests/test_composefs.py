@@ -288,7 +288,7 @@ def test_without_being_asked_for_there_is_none(tmp_path: Path) -> None:
     [
         ("verity", 1, "boots only from a file system with fs-verity"),
         ("signed", 7, "boots with a signature only"),
-        ("sure", 7, r"/usr/lib/ostree/prepare-root\.conf: \[composefs\] enabled=sure is none of"),
+        ("sure", 7, r"/usr/lib/ostree/prepare-root\.conf: \[composefs\] enabled='sure' is none of"),
     ],
 )
 def test_what_would_not_boot_is_refused(

@@ -6,6 +6,7 @@ The image is Debian forky's, which takes minutes to make, so this runs where
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -44,30 +45,29 @@ def test_it_boots_from_its_composefs_image() -> None:
         machine = installed(work)
         with machine.mounted() as root:
             (tree,) = root.glob("ostree/deploy/default/deploy/*.0")
-            expected = {
-                str(path.relative_to(tree)): path.read_bytes()
-                for path in sorted((tree / "usr/lib/systemd").rglob("*.service"))
-                if path.is_file() and not path.is_symlink()
-            }
+            units = sorted(
+                (path for path in (tree / "usr/lib/systemd").rglob("*.service")
+                 if path.is_file() and not path.is_symlink()),
+                key=os.fsencode,
+            )  # fmt: skip
+            expected = hashlib.sha256(b"".join(path.read_bytes() for path in units)).hexdigest()
         (said,) = machine.run(
             [
                 {
-                    "root": "findmnt --noheadings --output FSTYPE,OPTIONS /",
+                    "root": "findmnt --noheadings --raw --output FSTYPE,OPTIONS /",
                     "status": "ostree admin status",
-                    "names": "cd / && find usr/lib/systemd -name '*.service' -type f | sort",
-                    "sizes": "cd / && find usr/lib/systemd -name '*.service' -type f | sort "
-                    "| xargs cat | wc -c",
+                    "sums": "cd / && find usr/lib/systemd -name '*.service' -type f -print0 "
+                    "| LC_ALL=C sort -z | xargs -0 cat | sha256sum",
                     "usr": "touch /usr/x",
                     "etc": "echo mine >/etc/mine && cat /etc/mine",
                     "var": "echo kept >/var/lib/kept && cat /var/lib/kept",
-                    "booted": "grep -c composefs /run/ostree-booted",
+                    "booted": "grep -q composefs /run/ostree-booted",
                 }
             ]
         )
     assert said["root"].ok.split()[0] == "overlay" and "cfsroot-lower" in said["root"].text
     assert tree.name.partition(".")[0] in said["status"].ok.splitlines()[0]
-    assert said["names"].ok.split() == list(expected)
-    assert int(said["sizes"].ok) == sum(map(len, expected.values()))
+    assert len(units) > 50 and said["sums"].ok.split()[0] == expected
     assert said["usr"].code != 0 and "Read-only file system" in said["usr"].text
     assert said["etc"].ok.strip() == "mine" and said["var"].ok.strip() == "kept"
-    assert said["booted"].ok.strip() == "1"
+    assert said["booted"].code == 0

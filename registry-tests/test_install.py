@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -151,15 +150,6 @@ def install(*arguments: str | Path) -> dict[str, Any]:
     return document
 
 
-def without_blscfg(target: Path) -> Path:
-    """Debian forky's GRUB as if it could not read boot entries."""
-    root = efi_loaders.root("forky")
-    shutil.copytree(root, target, symlinks=True, copy_function=os.link)
-    for name in ("blsuki", "blscfg"):
-        (target / f"usr/lib/grub/x86_64-efi/{name}.mod").unlink(missing_ok=True)
-    return target
-
-
 def test_a_real_image_from_a_registry_onto_ext4_with_systemd_boot(
     images: Images, registry: Registry, scratch: Path
 ) -> None:
@@ -239,16 +229,22 @@ def test_the_same_from_a_layout_onto_xfs_with_grub(images: Images, scratch: Path
         assert text.encode() in program
 
 
-def test_a_grub_that_cannot_read_entries_gets_a_menu(tmp_path: Path) -> None:
+def test_a_signed_grub_that_cannot_read_entries_gets_a_menu(tmp_path: Path) -> None:
     disk = blank(tmp_path / "disk.img")
+    loaders = efi_loaders.root("bookworm")
     install(
-        "to-disk", small(tmp_path / "layout"), disk, "--bootloader-from",
-        without_blscfg(tmp_path / "grub"), "--karg", 'a="x y"',
+        "to-disk", small(tmp_path / "layout"), disk, "--bootloader-from", loaders,
+        "--karg", 'a="x y"',
     )  # fmt: skip
-    assert (
-        b"configfile /loader/grub.cfg"
-        in (on_esp(disk, tmp_path) / "EFI/BOOT/BOOTX64.EFI").read_bytes()
-    )
+    esp = on_esp(disk, tmp_path)
+    for name, source in (
+        ("BOOTX64.EFI", "shim/shim"),
+        ("grubx64.efi", "grub/x86_64-efi-signed/grub"),
+    ):
+        program = (loaders / f"usr/lib/{source}x64.efi.signed").read_bytes()
+        assert (esp / "EFI/BOOT" / name).read_bytes() == program
+    told = (esp / "EFI/debian/grub.cfg").read_text()
+    assert told.splitlines()[-1] == "configfile /loader/grub.cfg"
     with opened(disk) as made:
         first = made.root / "boot/loader/grub.cfg"
         linux = made.entry.get("linux") or ""
@@ -328,6 +324,12 @@ def test_a_try_that_failed_can_be_made_again(tmp_path: Path) -> None:
 REFUSED: list[tuple[str, Sequence[str], int, str]] = [
     ("no loader", ("--bootloader=systemd",), 4, "neither the image nor this machine has systemd"),
     ("size", ("--root-size=9G",), 2, "the disk has 2048 MiB, which is less than"),
+    (
+        "no directory",
+        ("--bootloader-from=/none",),
+        2,
+        "/none is no directory to take a boot loader",
+    ),
     ("no size", ("--root-size=9",), 2, "'9' is not a size such as 512M"),
     ("no image", (), 4, "no-such-layout"),
 ]
@@ -364,6 +366,18 @@ def test_a_disk_in_use_is_written_over_only_when_told_so(tmp_path: Path) -> None
     assert done.code == 2 and "--wipe" in done.error
     missing = bootc_py("install", "to-disk", layout, tmp_path / "none.img")
     assert missing.code == 2 and "truncate --size 10G" in missing.error
+
+
+def test_onto_a_device(tmp_path: Path) -> None:
+    """A loop device, of which the kernel does not know the partitions."""
+    disk = blank(tmp_path / "disk.img", 2048)
+    device = run("losetup", "--find", "--show", disk).strip()
+    try:
+        install("to-disk", small(tmp_path / "layout"), device, "--bootloader=none")
+    finally:
+        run("losetup", "--detach", device)
+    with opened(disk) as made:
+        assert "default " in made.admin_status()
 
 
 def test_a_device_that_is_mounted_is_left_alone(tmp_path: Path) -> None:

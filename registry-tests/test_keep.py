@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from rig import disk, store
 from rig.booted import Booted
-from rig.command import bootc_py
+from rig.command import Done, bootc_py
 from rig.disk import MIB
 from rig.twopkg import write_image
 from test_staged_ostree import Machine, image
@@ -222,7 +222,7 @@ def test_arguments_come_and_go_with_the_image_and_local_ones_stay(host: Host) ->
 
 
 def test_garbage_goes_before_a_pull_and_then_what_only_the_settings_keep(host: Host) -> None:
-    with disk.ext4(host.sysroot, 120):
+    with disk.tmpfs(host.sysroot, 106):
         for version in ("1", "2", "3"):
             host.switch(version, "--keep=4", size=20 * MIB)
         host.run("pin", "2")
@@ -233,13 +233,13 @@ def test_garbage_goes_before_a_pull_and_then_what_only_the_settings_keep(host: H
             "switch", host.image("4", size=30 * MIB), "--sysroot", host.sysroot, "--keep=5"
         )
         assert done.code == 0, done.err
-        assert "only the settings keep" not in done.err
+        assert "kept by the settings alone" not in done.err
         assert host.versions() == ["4", "3", "2", "1"]
         done = bootc_py(
             "switch", host.image("5", size=20 * MIB), "--sysroot", host.sysroot, "--keep=5"
         )
         assert done.code == 0, done.err
-        assert "only the settings keep go: 1" in done.err
+        assert done.err.count("kept by the settings alone, goes") == 1
         assert host.versions() == ["5", "4", "3", "1"], "what is pinned stays, and the fallback"
         assert host.images() == ["1", "3", "4", "5"]
         before = host.versions()
@@ -348,6 +348,34 @@ def test_libostree_keeps_what_the_settings_say_when_it_finalises(running: Runnin
     running.now.bootc_py("rollback", "--to", "four")
     assert running.versions == ["4", "8", "7"]
     store.fsck(running.now.booted.path / "ostree/repo")
+
+
+def test_a_boot_that_is_too_small_is_told_when_staging(running: Running) -> None:
+    """libostree would find out when the machine goes down. What the settings keep makes room."""
+
+    def upgrade(version: str, size: int) -> Done:
+        kernel = {"usr/lib/modules/6.1.0/vmlinuz": noise(version, size).hex()}
+        image(running.now.booted.run / "images", version, **kernel)
+        return running.now.booted.bootc_py("upgrade", "--keep=9")
+
+    boot = running.now.booted.path / "boot"
+    saved = boot.with_name("saved")
+    shutil.copytree(boot, saved, symlinks=True)
+    with disk.tmpfs(boot, 8):
+        shutil.copytree(saved, boot, symlinks=True, dirs_exist_ok=True)
+        for version in ("2", "3", "4"):
+            assert upgrade(version, MIB).code == 0
+            running.restart()
+        assert running.versions == ["4", "3", "2", "1"]
+        failed = upgrade("5", 3 * MIB)
+        assert failed.code == 8 and "/boot has no room for kernel 6.1.0" in failed.error
+        assert running.versions == ["4", "3", "2", "1"] and running.now.status["staged"] is None
+        done = upgrade("6", MIB)
+        assert done.code == 0, done.err
+        assert running.versions == ["4", "3"], "no more goes than has to"
+        running.restart()
+        assert running.versions == ["6", "4", "3"]
+        store.fsck(running.now.booted.path / "ostree/repo")
 
 
 def test_arguments_changed_on_a_running_machine_are_staged_and_inherited(running: Running) -> None:

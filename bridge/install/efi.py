@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import NotFound, UsageError
-from bridge.install import tools
+from bridge.install import signed, tools
+from bridge.install.signed import SignedGrub
 from bridge.limits import EFI_PROGRAM_MAX
 from bridge.sysroot import files
 
@@ -48,25 +49,26 @@ class Grub:
     """What makes one file of it."""
     modules: tuple[str, ...]
     """Those that it has of the ones that are of use."""
-    bls: str | None
-    """The module that reads boot entries; without one it needs a menu made of them."""
-
-    @property
-    def loader(self) -> str:
-        """What `bridge.sysroot.loaders` calls it."""
-        return "none" if self.bls else "grub-menu"
+    blscfg: tuple[str, ...]
+    """Commands that have it read boot entries; without any it needs a menu made of them."""
 
 
-def find_grub(roots: Sequence[Path]) -> Grub | None:
-    """Return the GRUB for EFI of the first of these root directories that has one."""
+def find_grub(roots: Sequence[Path]) -> Grub | SignedGrub | None:
+    """Return the GRUB for EFI of the first of these root directories that has one.
+
+    One that is signed is preferred: with its packages goes a wish for Secure Boot.
+    """
     target = _names()[0]
     for root in roots:
+        if found := signed.find(root, platform.machine()):
+            return found
         program = next((each for each in _GRUB_PROGRAMS if _is_file(root, f"usr/bin/{each}")), None)
         modules = f"usr/lib/grub/{target}"
         if program and _is_file(root, f"{modules}/normal.mod"):
             present = [each for each in _GRUB_MAY if _is_file(root, f"{modules}/{each}.mod")]
-            bls = next((each for each in _GRUB_BLS if each in present), None)
-            return Grub(root, program, tuple(present), bls)
+            reads = next((each for each in _GRUB_BLS if each in present), None)
+            blscfg = (f"insmod {reads}", "blscfg") if reads else ()
+            return Grub(root, program, tuple(present), blscfg)
     return None
 
 
@@ -100,20 +102,23 @@ def _opened(root: Path, path: str) -> Iterator[int]:
         os.close(top)
 
 
-def grub_config(grub: Grub, boot_uuid: str, prefix: str) -> str:
+def grub_config(blscfg: Sequence[str], boot_uuid: str) -> str:
     """Return what GRUB is to do: find the file system of `/boot`, and go by what lies there."""
     lines = ["set timeout=0", f"search --no-floppy --fs-uuid --set=root {boot_uuid}"]
-    if grub.bls:
-        lines += [f"insmod {grub.bls}", "blscfg"]
-    else:
-        lines.append(f"configfile {prefix}/loader/grub.cfg")
+    lines += blscfg or ["configfile /loader/grub.cfg"]
     return "\n".join(lines) + "\n"
 
 
-def install_grub(grub: Grub, esp: Path, config: str) -> None:
-    """Put GRUB on the empty FAT `esp`, with its configuration inside of it."""
+def install_grub(grub: Grub | SignedGrub, esp: Path, config: str) -> None:
+    """Put GRUB on the empty FAT `esp`, and its configuration; inside of it, if it is not signed."""
     target, name, _ = _names()
     with tempfile.TemporaryDirectory(prefix="bootc-py-grub-") as work:
+        if isinstance(grub, SignedGrub):
+            content = grub.content(config)
+            for number, (_, data) in enumerate(content):
+                (Path(work) / str(number)).write_bytes(data)
+            fill(esp, [(path, Path(work) / str(n)) for n, (path, _) in enumerate(content)])
+            return
         (Path(work) / "grub.cfg").write_text(config)
         command = [
             grub.program, f"--format={target}", "--output=grub.efi",

@@ -46,6 +46,8 @@ def to_disk(
     """
     if filesystem is not None and filesystem not in FILESYSTEMS:
         raise UsageError(f"the file system {filesystem!r:.50} is not {' or '.join(FILESYSTEMS)}")
+    if loader_root is not None and not loader_root.is_dir():
+        raise UsageError(f"{loader_root} is no directory to take a boot loader from")
     size = disk.check(path, wipe=wipe)
     sizes = sizes or Sizes()
 
@@ -94,9 +96,9 @@ def _install_loader(made: disk.Disk, roots: Sequence[Path], name: str | None) ->
     if name == "grub":
         if grub is None:
             raise efi.missing("grub")
-        efi.install_grub(grub, made.esp, efi.grub_config(grub, made.boot_uuid, ""))
-        if grub.loader != "none":
-            set_loader(made.root, grub.loader)
+        efi.install_grub(grub, made.esp, efi.grub_config(grub.blscfg, made.boot_uuid))
+        if not grub.blscfg:
+            set_loader(made.root, "grub-menu")
     elif name == "systemd":
         if systemd is None:
             raise efi.missing("systemd")

@@ -53,7 +53,7 @@ def parse(text: str) -> Composefs:
         return _VALUES[value]
     except KeyError:
         raise BridgeError(
-            f"[composefs] enabled={value:.80} is none of {', '.join(_VALUES)}"
+            f"[composefs] enabled={value!r:.80} is none of {', '.join(_VALUES)}"
         ) from None
 
 

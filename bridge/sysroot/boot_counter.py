@@ -6,9 +6,11 @@ one from the counter. At 0 it becomes -1, and the second entry is booted: that o
 
 from __future__ import annotations
 
+import contextlib
 import stat
 
 from bridge import limits
+from bridge.errors import BridgeError
 from bridge.ostree import durable
 from bridge.sysroot import files, grubenv
 from bridge.sysroot.sysroot import Sysroot
@@ -20,7 +22,8 @@ _NAME = "grubenv"
 def set_counter(sysroot: Sysroot, attempts: int | None) -> None:
     """Let GRUB try the first entry for so many boots; `None`: it is good, there is no counting.
 
-    Does nothing where GRUB has no environment block, or one behind a link.
+    Does nothing where GRUB has no environment block, or one that cannot be read or is behind a
+    link. Raises `BridgeError` where it is full, or cannot be written.
     """
     counter = None if attempts is None else b"%d" % attempts
     success = b"1" if attempts is None else b"0"
@@ -51,5 +54,7 @@ def _blocks(sysroot: Sysroot) -> list[tuple[str, int, bytes]]:
             status = files.lstat(sysroot.boot_fd, path)
             if status is not None and stat.S_ISREG(status.st_mode):
                 block = files.read_bytes(sysroot.boot_fd, path, limits.GRUB_ENVIRONMENT_MAX)
-                found.append((directory, stat.S_IMODE(status.st_mode), block))
+                with contextlib.suppress(BridgeError):
+                    grubenv.parse(block)
+                    found.append((directory, stat.S_IMODE(status.st_mode), block))
     return found

@@ -99,6 +99,9 @@ def _swap_links(sysroot: Sysroot, state: State, deployments: Sequence[Deployment
 def _swap_loader(sysroot: Sysroot, state: State, deployments: Sequence[Deployment]) -> None:
     new = 1 - state.bootversion
     directory = f"loader.{new}"
+    if not state.problems:
+        # A loader that was left behind goes by the links that are about to be replaced.
+        sysroot.loader.publish(sysroot.boot_fd, [each.entry for each in state.deployments])
     durable.remove_tree(directory, sysroot.boot_fd)
     entries = _install(sysroot, state, new, deployments)
     with files.directory(sysroot.boot_fd, f"{directory}/entries", create=0o755) as fd:

@@ -179,8 +179,9 @@ def _keep_with_libostree(
     sysroot: Sysroot, state: State, kept: Sequence[Deployment], least: Sequence[Deployment]
 ) -> None:
     """Pin what the settings keep, and nothing else: libostree finalises with a rule of its own."""
+    wanted_paths = {each.path for each in kept} - {each.path for each in least}
     for each in state.deployments:
-        wanted = each in kept and each not in least
+        wanted = each.path in wanted_paths
         if each.origin is not None and not each.pinned and each.origin.kept != wanted:
             write_origin(sysroot, each, each.origin.with_kept(wanted))
 
@@ -329,12 +330,21 @@ def _make_room(
     least: list[Deployment],
 ) -> tuple[State, list[Deployment]]:
     """Where /boot is too small for the old kernels and the new one, write a boot order without what
-    is to go anyway, as libostree does, or else without what only the settings keep.
+    is to go anyway, as libostree does, and without as much as it takes of what only the settings
+    keep, the last first.
 
-    Returns the order as it is now, and what is kept.
+    Returns the order as it is now, and what is kept. Where all that is not enough nothing changes.
     """
-    for staying in (kept, least):
-        if staying and _makes_room(sysroot, new, staying):
+    with files.directory(sysroot.ostree_fd, new.path) as tree:
+        found = kernel.find(tree, f"image {new.checksum}", new.bootcsum)
+        short = kernel.shortage(found, tree, sysroot.boot_fd, new.stateroot)
+    if short <= 0:
+        return before, kept
+    going = [each for each in kept if each not in least]
+    for count in range(len(going) + 1):
+        staying = [each for each in kept if each not in going[len(going) - count :]]
+        needed = {new.bootcsum, *(each.bootcsum for each in staying)}
+        if staying and short <= boot_space.freed(sysroot, needed):
             order = boot_order.write(sysroot, before, staying)
             remove_kernels(sysroot, order)
             return order, staying
@@ -347,12 +357,3 @@ def _require_room(sysroot: Sysroot, new: Deployment) -> None:
     with files.directory(sysroot.ostree_fd, new.path) as tree:
         found = kernel.find(tree, f"image {new.checksum}", new.bootcsum)
         kernel.require_room(found, tree, sysroot.boot_fd, new.stateroot)
-
-
-def _makes_room(sysroot: Sysroot, new: Deployment, kept: list[Deployment]) -> bool:
-    """Tell whether the new kernel does not fit into /boot now, but does without those that go."""
-    needed = {new.bootcsum, *(each.bootcsum for each in kept)}
-    with files.directory(sysroot.ostree_fd, new.path) as tree:
-        found = kernel.find(tree, f"image {new.checksum}", new.bootcsum)
-        short = kernel.shortage(found, tree, sysroot.boot_fd, new.stateroot)
-    return 0 < short <= boot_space.freed(sysroot, needed)

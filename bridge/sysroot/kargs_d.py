@@ -50,7 +50,9 @@ def parse(text: str, what: str, machine: str) -> kargs.Arguments:
     others."""
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise MalformedImage(f"{what} is nested too deeply") from None
+    except ValueError as error:
         raise MalformedImage(f"{what}: {error}") from None
     unknown = document.keys() - {"kargs", "match-architectures"}
     if unknown:

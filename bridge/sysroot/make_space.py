@@ -28,7 +28,8 @@ def pull_with_room(
     labelled: bool,
 ) -> TransferReport:
     """Pull what is to be deployed. Where space is short, or may be, garbage is collected first;
-    where there is too little still, deployments that only the settings keep go. Unless `retain`.
+    while there is too little still, deployments that only the settings keep go, the last first.
+    Unless `retain`.
     """
     spent: list[tuple[int, int, int]] = []
 
@@ -63,15 +64,15 @@ def pull_with_room(
         if not error.wanted:  # it is /boot that has no room
             raise
         if not (
-            collect(sysroot, progress, error.wanted) or drop_kept(sysroot, progress, error.wanted)
+            collect(sysroot, progress, error.wanted) or drop_last(sysroot, progress, error.wanted)
         ):
             raise
-    try:
-        return attempt()
-    except NoSpace as error:
-        if not error.wanted or not drop_kept(sysroot, progress, error.wanted):
-            raise
-    return attempt()
+    while True:
+        try:
+            return attempt()
+        except NoSpace as error:
+            if not error.wanted or not drop_last(sysroot, progress, error.wanted):
+                raise
 
 
 def collect(sysroot: Sysroot, progress: Progress, spare: Collection[str] = ()) -> int:
@@ -90,26 +91,31 @@ def collect(sysroot: Sysroot, progress: Progress, spare: Collection[str] = ()) -
         return 0
 
 
-def drop_kept(sysroot: Sysroot, progress: Progress, spare: Collection[str] = ()) -> int:
-    """Drop the deployments that only the settings keep, and what only they needed; the bytes freed.
+def drop_last(sysroot: Sysroot, progress: Progress, spare: Collection[str] = ()) -> bool:
+    """Drop the last of the deployments that only the settings keep, and what only it needed.
 
     What runs, what boots next, what a rollback goes to, what is pinned and what is staged stays.
+    Returns whether there was one.
     """
     state = sysroot.load_to_change()
-    if state.current is None:
-        return 0
-    stateroot, fallback = state.current.stateroot, rollback_deployment(state)
-    staying = [
+    current = state.current
+    if current is None:
+        return False
+    safe = (
+        state.deployments[0],
+        rollback_deployment(state),
+        retention.fallback(state.deployments, current.stateroot),
+    )
+    going = [
         each
         for each in state.deployments
-        if each.index == 0
-        or each is fallback
-        or retention.must_stay(each, stateroot, state.current)
+        if each not in safe and not retention.must_stay(each, current.stateroot, current)
     ]
-    gone = len(state.deployments) - len(staying)
-    if not gone:
-        return 0
-    progress.message(f"warning: space is short: deployments that only the settings keep go: {gone}")
+    if not going:
+        return False
+    progress.message(f"warning: space is short: {going[-1].name}, kept by the settings alone, goes")
     replaced.note(sysroot, state.all)
+    staying = [each for each in state.deployments if each is not going[-1]]
     cleanup(sysroot, boot_order.write(sysroot, state, staying))
-    return collect(sysroot, progress, spare)
+    collect(sysroot, progress, spare)
+    return True

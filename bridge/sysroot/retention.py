@@ -2,8 +2,7 @@
 
 At the least what runs, what the new one's `/etc` is merged from, what is pinned, and what belongs
 to other stateroots; what would be rolled back to, while it is not known whether what runs is good;
-beyond that as many, and for as long, as the settings say, the first in boot
-order first.
+beyond that as many, and for as long, as the settings say, the first in boot order first.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def kept(
     `now` is in seconds since 1970, as a deployment's `since` is.
     """
     staying = {each.path for each in deployments if must_stay(each, stateroot, merge_from)}
-    safe = _fallback(deployments, stateroot)
+    safe = fallback(deployments, stateroot)
     if safe is not None:
         staying.add(safe.path)
     room = _number(settings, len(deployments)) - 1  # the new one counts
@@ -50,7 +49,8 @@ def kept(
     return [each for each in deployments if each.path in staying]
 
 
-def _fallback(deployments: Sequence[Deployment], stateroot: str) -> Deployment | None:
+def fallback(deployments: Sequence[Deployment], stateroot: str) -> Deployment | None:
+    """Return what would be rolled back to, while the running deployment is on trial."""
     for each in deployments:
         if each.booted and each.stateroot == stateroot and Trial.of(each.origin).begun:
             return trial.fallback(deployments, each, 0)

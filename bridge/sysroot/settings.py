@@ -107,13 +107,19 @@ def parse_age(text: Any) -> int | None:
 def _load(root: int, table: str, default: T, read: Callable[[Any, T, str], T]) -> T:
     found = default
     for where, text in _texts(root):
-        try:
-            document = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{where}: {error}") from None
-        if table in document:
-            found = read(document[table], found, where)
+        found = read_text(text, where, table, found, read)
     return found
+
+
+def read_text(text: str, where: str, table: str, default: T, read: Callable[[Any, T, str], T]) -> T:
+    """Return what one file says in `table`, `where` being its name in messages."""
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{where}: it is nested too deeply") from None
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return read(document[table], default, where) if table in document else default
 
 
 def _texts(root: int) -> Iterator[tuple[str, str]]:

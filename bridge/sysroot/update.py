@@ -248,6 +248,8 @@ def check(path: str | Path, *, network: NetworkOptions) -> Check:
 
 
 def _keep_seen(repo: Repository, commit: str, found: Resolved, current: str | None) -> None:
+    if current is None:
+        return  # nothing can be told of what cannot be read
     if found.manifest.digest == current:
         cached_update.forget(repo, commit)
     else:

@@ -9,6 +9,7 @@ administrator's file, so upgrades keep it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from bridge.install.partitions import Partition, parse
 from bridge.sysroot import bls
 from rig.peers import require
+from tools.images import cache
 
 PATIENCE = 900
 """Seconds for all boots of one run: ten times of what they take here."""
@@ -124,20 +126,26 @@ class Machine:
     def start(self, *options: str, serial: Path) -> subprocess.Popen[bytes]:
         """Start QEMU; it is the caller's to wait for, or to kill.
 
+        Waits until no other one runs: what a machine takes is to be known, also where tests run in
+        several processes. It holds that lock itself, to its end.
+
         The console's lines go to `serial`, what the commands print beside it, to a `.done`: a
         login prompt hangs up whoever else writes to its line.
         """
-        return subprocess.Popen(
-            [
-                require("qemu-system-x86_64"), "-accel", "tcg,thread=multi", "-cpu", "max",
-                "-smp", "2", "-m", "1536", "-nodefaults", "-display", "none",
-                "-serial", f"file:{serial}", "-serial", f"file:{serial.with_suffix('.done')}",
-                "-drive", f"file={self.disk},format=raw,if=virtio,cache=writeback",
-                "-drive", f"file={self.data},format=raw,if=virtio,cache=writeback",
-                *options,
-            ],
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        with (cache.root() / "qemu.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            return subprocess.Popen(
+                [
+                    require("qemu-system-x86_64"), "-accel", "tcg,thread=multi", "-cpu", "max",
+                    "-smp", "2", "-m", "1536", "-nodefaults", "-display", "none",
+                    "-serial", f"file:{serial}", "-serial", f"file:{serial.with_suffix('.done')}",
+                    "-drive", f"file={self.disk},format=raw,if=virtio,cache=writeback",
+                    "-drive", f"file={self.data},format=raw,if=virtio,cache=writeback",
+                    *options,
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[turn.fileno()],
+            )  # fmt: skip
 
     def direct(self) -> list[str]:
         """QEMU's options to start the newest boot entry."""
@@ -163,8 +171,8 @@ class Machine:
     def boot(self, *options: str) -> str:
         """Start QEMU and wait for its end; what the commands, and others on their line, printed."""
         serial = self.work / f"serial-{time.monotonic_ns()}.log"
-        started = time.monotonic()
         process = self.start(*options, serial=serial)
+        started = time.monotonic()
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

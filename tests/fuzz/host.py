@@ -12,8 +12,10 @@ import yaml
 
 from bridge import limits
 from bridge.cli import options
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, MalformedImage, UsageError
+from bridge.ostree import prepare_root
 from bridge.ostree.keyfile import KeyFile
+from bridge.ostree.prepare_root import Composefs
 from bridge.sysroot import (
     block_yaml,
     bls,
@@ -22,6 +24,8 @@ from bridge.sysroot import (
     failed_images,
     grubenv,
     kargs,
+    kargs_d,
+    settings,
     timestamp,
 )
 from bridge.sysroot.origin import Origin
@@ -105,6 +109,49 @@ def _arguments_come_back(data: bytes, found: kargs.Arguments) -> None:
     assert kargs.split(_text(data) + "\n") == found or '"' in _text(data)
     for each in found[:50]:
         assert kargs.without(found, kargs.key(each)).count(each) == 0
+
+
+# -- prepare-root.conf ------------------------------------------------------------------------
+
+
+def _prepare_root(data: bytes) -> Composefs:
+    try:
+        return prepare_root.parse(data.decode())
+    except UnicodeDecodeError:
+        raise BridgeError("not text") from None
+
+
+def _prepare_root_as_glib_reads_it(data: bytes, found: Composefs) -> None:
+    theirs = None if b"\0" in data or data.endswith(b"\r") else glib.key_file(data)
+    if theirs is not None and b"\\" not in data:
+        value = theirs.get(("composefs", "enabled"), "no")
+        assert value == found.value or (value, found) in (
+            *(("true", Composefs.YES), ("1", Composefs.YES)),
+            *(("false", Composefs.NO), ("0", Composefs.NO)),
+        )
+
+
+def _image_arguments(data: bytes) -> kargs.Arguments:
+    return kargs_d.parse(_text(data[: limits.KARGS_FILE_MAX]), "the image", "x86_64")
+
+
+def _image_arguments_are_applied(_data: bytes, found: kargs.Arguments) -> None:
+    assert kargs.split(kargs.join(found)) == found or any('"' in each for each in found)
+    there = kargs_d.change(("root=x",), (), found)
+    assert there[0] == "root=x"
+    assert kargs_d.change(there, found, found) == there
+    assert set(kargs_d.change(there, found, ())) <= {"root=x"}
+
+
+def _deployment_settings(data: bytes) -> settings.DeploymentSettings:
+    text = _text(data[: limits.SETTINGS_MAX])
+    default = settings.DeploymentSettings()
+    return settings.read_text(text, "here", "deployments", default, settings.deployments)
+
+
+def _deployment_settings_can_be_kept_to(_data: bytes, found: settings.DeploymentSettings) -> None:
+    assert found.keep is None or found.keep >= limits.DEPLOYMENTS_KEPT
+    assert found.keep_age is None or found.keep_age >= 0
 
 
 # -- key files -------------------------------------------------------------------------------
@@ -277,6 +324,49 @@ TARGETS = [
         (),
         _arguments_come_back,
         (b'"', b" ", b"=", b"\t", b"\n", b"\xc2\xa0"),
+    ),
+    Target(
+        "prepare-root",
+        lambda: [
+            b"# boot\n[composefs]\nenabled = yes\n\n[sysroot]\nreadonly=true\n",
+            b"[composefs]\nkeypath=/etc/key\nenabled=signed\n[etc]\ntransient=true\n",
+        ],
+        _prepare_root,
+        (BridgeError,),
+        _prepare_root_as_glib_reads_it,
+        (b"enabled=", b"maybe", b"verity", b"true", b"0", b" ", b"\\s", b"\n", b"[composefs]"),
+    ),
+    Target(
+        "image-kernel-arguments",
+        lambda: [
+            b'kargs = ["a=1 quiet", \'b="c d"\']\nmatch-architectures = ["x86_64", "aarch64"]\n',
+            b'# note\nkargs = [\n  "console=ttyS0",\n]\n',
+        ],
+        _image_arguments,
+        (MalformedImage,),
+        _image_arguments_are_applied,
+        (b'"', b"'", b"[", b"]", b"=", b"\\n", b"\\u0000", b"\n", b"9" * 5000, b"[" * 2000, b"a-b"),
+    ),
+    Target(
+        "settings",
+        lambda: [b'[deployments]\nkeep = 5\nkeep-age = "30d"\n[health]\nattempts = 3\n'],
+        _deployment_settings,
+        (UsageError,),
+        _deployment_settings_can_be_kept_to,
+        (
+            b"-",
+            b"_",
+            b"0",
+            b'"',
+            b"true",
+            b"\n",
+            b"9" * 5000,
+            "٣".encode(),
+            b"d",
+            b"[",
+            b"=",
+            b"1e9",
+        ),
     ),
     Target(
         "key-file",

@@ -95,7 +95,7 @@ def test_the_file_in_etc_takes_the_place_of_the_other(
     ("text", "message"),
     [
         ("nonsense\n", r"/usr/lib/ostree/prepare-root\.conf: .*'nonsense'"),
-        (ASKS % "sure", r"/usr/lib/ostree/prepare-root\.conf: .*enabled=sure is none of"),
+        (ASKS % "sure", r"/usr/lib/ostree/prepare-root\.conf: .*enabled='sure' is none of"),
         ("\xff\xfe", "is not text"),
         ("->other.conf", "is a link"),
         (f"# {'x' * 2_000_000}", "larger than"),

@@ -763,6 +763,19 @@ def test_prune_drops_unfinished_downloads(repo: Repository, tmp_path: Path) -> N
     assert images.listing(repo)[0]
 
 
+def test_prune_spares_what_it_is_told(repo: Repository, tmp_path: Path) -> None:
+    report = pulled(repo, tmp_path / "oci", image(BASE, SECOND))
+    first, second = (layer_ref(each.plan.layer.digest) for each in report.layers)
+    images.remove(repo, reference(tmp_path / "oci"))
+    left = Path(repo.path) / "extensions/bootc-py/downloads"
+    left.mkdir()
+    (left / "sha256-00").write_bytes(b"half")
+    assert images.prune(repo, (first, layer_ref(Digest.of(b"none"))))[0] == 1
+    assert refs.current(repo, first) and refs.current(repo, second) is None
+    assert fsck.fsck(repo).faults == () and (left / "sha256-00").exists()
+    assert images.prune(repo)[0] == 1 and not left.exists()
+
+
 def test_prune_stops_at_an_image_whose_layers_are_unknown(repo: Repository, tmp_path: Path) -> None:
     report = pulled(repo, tmp_path / "oci", image(BASE))
     commit = repo.read_commit(report.commit)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from bridge.errors import NetworkError, NoSpace
+from bridge.errors import MayNotFit, NetworkError, NoSpace
 from bridge.limits import GIB, MIB, SPACE_HINTS_MAX
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
@@ -142,8 +142,14 @@ class Desk:
     room: int = 10 * GIB
     inodes: int | None = 1_000_000
 
-    def check(self, *plans: LayerPlan) -> SpaceReport:
-        return space.check(self.repo, self.source, plans, self.told)  # type: ignore[arg-type]
+    def check(self, *plans: LayerPlan, careful: bool = False) -> SpaceReport:
+        return space.check(
+            self.repo,
+            self.source,  # type: ignore[arg-type]
+            plans,
+            self.told,  # type: ignore[arg-type]
+            careful=careful,
+        )
 
 
 @pytest.fixture
@@ -204,6 +210,15 @@ def test_what_cannot_be_asked_stays_an_estimate_and_is_tried(desk: Desk) -> None
     (line,) = desk.told.lines
     assert line.startswith("warning: ") and "218 MB as an estimate" in line
     assert "105 MB are available, 7 MB having to stay free" in line
+
+
+def test_who_wants_to_make_room_first_is_not_only_warned(desk: Desk) -> None:
+    desk.room = 100 * MIB
+    with pytest.raises(MayNotFit, match="may have no room for the image: it needs 218 MB"):
+        desk.check(planned(50 * MIB), careful=True)
+    assert desk.told.lines == []
+    desk.room = 10 * GIB
+    desk.check(planned(50 * MIB), careful=True)
 
 
 def test_the_number_of_questions_is_bounded(desk: Desk) -> None:

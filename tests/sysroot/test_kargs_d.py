@@ -53,6 +53,8 @@ def test_files_count_in_the_order_of_their_names(tmp_path: Path) -> None:
         'kargs = ["a\\nb"]',
         'kargs = ["a\\u0000"]',
         "kargs = [",
+        f"kargs = [{'9' * 5000}]",
+        f"kargs = {'[' * 5000}",
     ],
 )
 def test_what_is_no_such_file_is_the_images_fault(tmp_path: Path, text: str) -> None:

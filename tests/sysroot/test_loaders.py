@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.machine import Machine
 
 from bridge import limits
 from bridge.errors import BridgeError, NoSpace, NotFound, UsageError
 from bridge.ostree import durable
-from bridge.sysroot import bls, loaders
+from bridge.sysroot import bls, boot_order, kargs, loaders
 from bridge.sysroot.loaders import grub_menu, systemd_boot
+from bridge.sysroot.rollback import rollback
+from bridge.sysroot.sysroot import Sysroot
 
 KERNELS = {name: f"ostree/default-{digit * 64}" for name, digit in zip("abc", "123", strict=True)}
 
@@ -300,6 +303,18 @@ def test_the_menu_lies_beside_the_entries(boot: Path, opened: Callable[[Path], i
     assert (boot / "loader.1/grub.cfg").read_text() == grub_menu.render(order("a"))
 
 
+@pytest.mark.parametrize("there", [None, "", grub_menu.render(order("cba"))])
+def test_a_menu_that_libostree_did_not_write_is_made_up_for(
+    boot: Path, opened: Callable[[Path], int], there: str | None
+) -> None:
+    (boot / "loader.0").mkdir()
+    (boot / "loader").symlink_to("loader.0")
+    if there is not None:
+        (boot / "loader.0/grub.cfg").write_text(there)
+    loaders.named("grub-menu").publish(opened(boot), order("ba"))
+    assert (boot / "loader.0/grub.cfg").read_text() == grub_menu.render(order("ba"))
+
+
 def test_which_loaders_there_are() -> None:
     assert [loaders.named(each).follows_entries for each in ("none", "grub-menu", "systemd")] == [
         True,
@@ -308,3 +323,60 @@ def test_which_loaders_there_are() -> None:
     ]
     with pytest.raises(UsageError, match="names the boot loader 'lilo'"):
         loaders.named("lilo")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host with systemd-boot, on its first deployment."""
+    found = Machine(tmp_path, monkeypatch)
+    found.switch("1")
+    (tmp_path / "root/boot/efi/EFI").mkdir(parents=True)
+    with Sysroot.open(tmp_path / "root", writable=True) as sysroot, sysroot.locked():
+        boot_order.use_loader(sysroot, "systemd")
+    return found
+
+
+def booting(top: Path) -> list[str]:
+    """The versions that the partition's entries boot: each link leads to a deployment."""
+    found = []
+    for path in sorted((top / "boot/efi/loader/entries").iterdir(), reverse=True):
+        options = kargs.split(bls.parse(path.read_text()).get("options") or "")
+        (link,) = (each.removeprefix("ostree=/") for each in options if each.startswith("ostree="))
+        text = (top / link / "usr/lib/os-release").read_text()
+        found.append(text.rpartition("VERSION_ID=")[2].strip())
+    return found
+
+
+@pytest.mark.parametrize("then", ["switch", "rollback"])
+def test_a_loader_that_was_left_behind_is_caught_up_with(machine: Machine, then: str) -> None:
+    """Power goes after /boot has the new order, and before the partition has."""
+    top = machine.path / "root"
+    machine.switch("2")
+    assert booting(top) == ["2", "1"]
+
+    def cut(boot_fd: int, _entries: object) -> None:
+        if os.readlink("loader", dir_fd=boot_fd) != before:
+            raise PowerCut
+
+    before = os.readlink(top / "boot/loader")
+    with (
+        machine.patch.context() as patch,
+        Sysroot.open(top, writable=True) as sysroot,
+        sysroot.locked(),
+    ):
+        patch.setattr(systemd_boot, "copy", cut)
+        state = sysroot.load_to_change()
+        with pytest.raises(PowerCut):
+            boot_order.write(sysroot, state, state.deployments[::-1])
+    assert booting(top) == ["2", "1"]
+    if then == "switch":
+        machine.switch("3")
+        assert booting(top) == ["3", "1"]
+    else:
+        with Sysroot.open(top, writable=True) as sysroot:
+            rollback(sysroot)
+        assert booting(top) == ["2", "1"]
+    esp = top / "boot/efi"
+    assert {each.name for each in (esp / "ostree").iterdir()} == {
+        each.name for each in (top / "boot/ostree").iterdir()
+    }

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.errors import UsageError
-from bridge.sysroot import bls
+from bridge.sysroot import bls, files
 from bridge.sysroot.loaders import grub_menu, systemd_boot
 
 KEY = ("bootc-py", "bootloader")
@@ -50,6 +50,10 @@ class Loader:
         """
         if self.name == "systemd":
             systemd_boot.copy(boot_fd, entries)
+        elif self.name == "grub-menu":
+            # There already, unless it was libostree that has written the entries.
+            with files.directory(boot_fd, files.read_link(boot_fd, "loader") or "") as fd:
+                grub_menu.write(fd, entries)
 
 
 def named(name: str) -> Loader:

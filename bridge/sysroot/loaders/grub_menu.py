@@ -10,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.ostree import durable
-from bridge.sysroot import bls, kargs
+from bridge.sysroot import bls, files, kargs
 
 NAME = "grub.cfg"
 
 
 def write(directory: int, entries: Sequence[bls.Entry]) -> None:
-    """Write the menu into the directory `loader.N`, entries in boot order."""
-    durable.replace_file(NAME, render(entries).encode(), directory)
+    """Have the directory `loader.N` hold the menu, entries in boot order."""
+    text = render(entries).encode()
+    try:
+        if files.read_bytes(directory, NAME, len(text)) == text:
+            return
+    except OSError:
+        pass  # none, or a longer one
+    durable.replace_file(NAME, text, directory)
 
 
 def render(entries: Sequence[bls.Entry]) -> str:
