@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import disk, selinux, store
+from rig import disk, forky, selinux, store
 from rig.command import bootc_py, report
+from rig.forky import Forky
 from support.images import Member, directory, file, image, symlink, write_layout
 
 from tools.images import build, cache
@@ -106,6 +107,24 @@ def test_every_file_of_etc_and_var_is_labelled_as_matchpathcon_says(
     assert selinux.context(host.next / "etc/shadow") == "system_u:object_r:shadow_t:s0"
     assert selinux.context(host.next / "usr/etc/shadow") == "system_u:object_r:shadow_t:s0"
     assert selinux.context(host.next / "usr/bin/bash") == "system_u:object_r:shell_exec_t:s0"
+
+
+def test_libostree_labels_the_same_tree_alike(
+    debian: tuple[Host, dict[str, Any]], tmp_path: Path
+) -> None:
+    host, done = debian
+    reference = build.image("selinux", "v1", "gzip").reference
+    plain = report("image", "pull", reference, "--sysroot", host.path, "--disable-selinux")
+    assert plain["image"]["contentChecksum"] != done["image"]["contentChecksum"]
+    peer = Forky(forky.root(forky.OSTREE), tmp_path).bound(repo=host.repo, policy=host.next)
+    inside = "/run/host"
+    commit = peer.checked(
+        "ostree", f"--repo={inside}/repo", "commit", "--orphan", "--timestamp=0",
+        f"--tree=ref={plain['image']['commit']}", f"--selinux-policy={inside}/policy",
+        "--selinux-labeling-epoch=1",
+    ).strip()  # fmt: skip
+    shown = store.ostree(host.repo, "show", commit).decode()
+    assert f"ContentChecksum:  {done['image']['contentChecksum']}\n" in shown
 
 
 # -- small images --------------------------------------------------------------------------------
