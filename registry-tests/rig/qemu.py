@@ -136,7 +136,9 @@ class Machine:
             fcntl.flock(turn, fcntl.LOCK_EX)
             return subprocess.Popen(
                 [
-                    require("qemu-system-x86_64"), "-accel", "tcg,thread=multi", "-cpu", "max",
+                    # It goes when we do, whatever ends us.
+                    require("setpriv"), "--pdeathsig", "KILL", require("qemu-system-x86_64"),
+                    "-accel", "tcg,thread=multi", "-cpu", "max",
                     "-smp", "2", "-m", "1536", "-nodefaults", "-display", "none",
                     "-serial", f"file:{serial}", "-serial", f"file:{serial.with_suffix('.done')}",
                     "-drive", f"file={self.disk},format=raw,if=virtio,cache=writeback",
