@@ -13,6 +13,7 @@ python=.venv/bin/python
 $python -m ruff check .
 $python -m ruff format --check .
 $python -m mypy
-$python -m pytest tests "$@"
+jobs=${BOOTC_PY_TEST_JOBS:-2}
+$python -m pytest tests -n "$jobs" "$@"
 # A file's tests share what they have started, so each file is one process's.
-$python -m pytest registry-tests -n "${BOOTC_PY_TEST_JOBS:-2}" --dist loadfile "$@"
+$python -m pytest registry-tests -n "$jobs" --dist loadfile "$@"
