@@ -87,7 +87,8 @@ def _status(options: argparse.Namespace) -> int:
     for each in deployments:
         state = str(each["state"])
         if state == "trial":
-            state = f"on trial, {each['boots']} of {count_text(attempts, 'boot')}"
+            most = count_text(attempts, "boot") if attempts else "any number of boots"
+            state = f"on trial, {each['boots']} of {most}"
         mark = "●" if each["booted"] else " "
         print(f"{mark} {each['stateroot']} {each['checksum']}.{each['serial']}: {state}")
     for digest in failed:
