@@ -121,7 +121,7 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
     assert second["second-etc"].ok.split() == ["mine", "added", "late"]
     assert second["second-var"].ok.strip() == "kept"
     assert "Pinned: yes, as first" in second["second-pin"].ok
-    assert "/usr is writable until the next boot." in second["second-overlay"].ok
+    assert "/usr overlay: transient, read/write" in second["second-overlay"].ok
     assert "bootc_py.test=1" in second["second-cmdline"].ok.split()
     kargs = json.loads(second["second-kargs"].ok)
     assert kargs["changed"] and kargs["deployment"]["staged"]
