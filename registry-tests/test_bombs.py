@@ -9,17 +9,14 @@ import gzip
 import hashlib
 import os
 import re
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import zstandard
-from rig import crafted, store
+from rig import command, crafted, store
 from rig.command import PLAIN_HTTP, Done
 from rig.registry import Registry, run_registry
 from support.crafted.blocks import base256, header, sparse_old
@@ -152,11 +149,6 @@ class Cost:
 
 def measured(place: Path, *arguments: str | Path) -> Cost:
     """Runs `bootc-py` and watches what it takes of memory, and of the disk below `place`."""
-    out, err = place / "out", place / "err"
-    command = [sys.executable, "-m", "bridge", *map(str, arguments)]
-    started = time.monotonic()
-    with out.open("wb") as to_out, err.open("wb") as to_err:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=to_out, stderr=to_err)
     most = 0
     ended = threading.Event()
 
@@ -167,12 +159,12 @@ def measured(place: Path, *arguments: str | Path) -> Cost:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    ended.set()
-    watcher.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    done = Done(process.returncode, out.read_text(), err.read_text())
-    return Cost(done, usage.ru_maxrss * 1024, most, time.monotonic() - started)
+    try:
+        done, cost = command.measured(place, *arguments)
+    finally:
+        ended.set()
+        watcher.join()
+    return Cost(done, cost.peak, most, cost.seconds)
 
 
 def _disk(place: Path) -> int:

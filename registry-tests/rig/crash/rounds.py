@@ -152,18 +152,20 @@ def disturb(stage: Stage, disturbance: Disturbance) -> Done:
         log = root.with_name("calls")
         done = stage.perform(root, replace(disturbance, log=log))
         hit = next(filter(disturbance.hits, read_log(log)), None)
-        _check_ending(done, disturbance, hit)
+        _check_ending(stage.scene, done, disturbance, hit)
         judge(stage, root, done)
     return done
 
 
-def _check_ending(done: Done, disturbance: Disturbance, hit: Call | None) -> None:
+def _check_ending(scene: Scene, done: Done, disturbance: Disturbance, hit: Call | None) -> None:
     """A command is killed, or fails with one line; unless the call was not reached, or is one
     whose failure does not matter."""
     if hit is None:
         assert done.code == 0, done
     elif disturbance.how in ("kill", "tear"):
         assert done.code == KILLED, done
+    elif done.code == 0 and disturbance.how in NO_SPACE and scene.makes_room:
+        assert not disturbance.lasting  # it found what could go, and went on
     elif done.code == 0:
         assert any(each.covers(hit) for each in HARMLESS), f"success, with a failed {hit}"
     else:

@@ -45,6 +45,11 @@ class Scene:
     damaged: bool = False
     """Whether the command finds a store that is damaged, and heals it."""
 
+    @property
+    def makes_room(self) -> bool:
+        """Whether the command drops what nobody needs when there is no space, and tries again."""
+        return self.command[0] in ("switch", "upgrade") and "--retain" not in self.command
+
 
 @dataclass(frozen=True)
 class Shop:
