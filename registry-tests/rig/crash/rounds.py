@@ -164,8 +164,13 @@ def _check_ending(scene: Scene, done: Done, disturbance: Disturbance, hit: Call 
         assert done.code == 0, done
     elif disturbance.how in ("kill", "tear"):
         assert done.code == KILLED, done
-    elif done.code == 0 and disturbance.how in NO_SPACE and scene.makes_room:
-        assert not disturbance.lasting  # it found what could go, and went on
+    elif (
+        done.code == 0
+        and disturbance.how in NO_SPACE
+        and scene.makes_room
+        and not disturbance.lasting
+    ):
+        pass  # it found what could go, and went on
     elif done.code == 0:
         assert any(each.covers(hit) for each in HARMLESS), f"success, with a failed {hit}"
     else:
