@@ -137,7 +137,7 @@ def test_killed_again_and_again(bench: Bench) -> None:
 
 
 def test_killed_with_bytes_on_their_way(bench: Bench) -> None:
-    """What the kernel held is lost: within 1 % of the image, over all runs and all blobs."""
+    """What the kernel held is lost, each time: within 2 % of the image, over all runs and blobs."""
     for point in (9 * limits.MIB, 6 * limits.MIB):
         bench.proxy.spoil(bench.big, bench.killing(point, lambda: True))
         bench.pull_and_be_killed()
@@ -146,7 +146,7 @@ def test_killed_with_bytes_on_their_way(bench: Bench) -> None:
     image = sum(layer["size"] for layer in bench.image.layers)
     config = bench.image.manifest["config"]["size"]
     assert image <= sent - 3 * config
-    assert sent <= image * 1.01
+    assert sent <= image * 1.02
     store.fsck(bench.repo)
 
 
