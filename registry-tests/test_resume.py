@@ -28,6 +28,8 @@ from tools.images.layout import Layout
 
 BIG = 24 * limits.MIB
 PATIENCE = 60.0
+_ON_ITS_WAY = 100_000
+"""Bytes that may be on their way when a pull is killed."""
 
 
 @dataclass
@@ -137,16 +139,19 @@ def test_killed_again_and_again(bench: Bench) -> None:
 
 
 def test_killed_with_bytes_on_their_way(bench: Bench) -> None:
-    """What the kernel held is lost, each time: within 2 % of the image, over all runs and blobs."""
+    """What the kernel held is lost: within 1 % of the image, over all runs and all blobs."""
     for point in (9 * limits.MIB, 6 * limits.MIB):
-        bench.proxy.spoil(bench.big, bench.killing(point, lambda: True))
+        # A client that is kept from running would lose whatever the kernel's buffers take.
+        bench.proxy.spoil(
+            bench.big, bench.killing(point, lambda p=point: bench.kept(bench.big) > p - _ON_ITS_WAY)
+        )
         bench.pull_and_be_killed()
     pull(bench.name, bench.repo)
     sent = sum(each.body_bytes for each in bench.proxy.asked("/blobs/"))
     image = sum(layer["size"] for layer in bench.image.layers)
     config = bench.image.manifest["config"]["size"]
     assert image <= sent - 3 * config
-    assert sent <= image * 1.02
+    assert sent <= image * 1.01
     store.fsck(bench.repo)
 
 

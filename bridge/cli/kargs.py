@@ -15,9 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--delete", action="append", default=[], metavar="KEY[=VALUE]")
     group.add_argument("--replace", action="append", default=[], metavar="KEY=VALUE")
     group.add_argument("--append", action="append", default=[], metavar="ARG")
-    group.add_argument(
-        "--apply", action="store_true", help="restart the machine if something was changed"
-    )
+    shared.add_apply(parser)
     shared.add_output(parser)
     parser.set_defaults(run=run)
 
@@ -43,6 +41,5 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(document, indent=2))
     elif not options.quiet:
         print(" ".join(done.arguments))
-    if options.apply:
-        shared.apply(options)
+    shared.apply(options)
     return 0

@@ -70,8 +70,27 @@ def depth(options: argparse.Namespace) -> Depth:
     return Depth(options.partial)
 
 
+def add_apply(parser: argparse.ArgumentParser) -> None:
+    """Add `--apply`, which `apply` does."""
+    parser.add_argument(
+        "--apply", action="store_true", help="restart the machine if something else boots next"
+    )
+
+
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """Add `--keep`."""
+    parser.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="of deployments that are not pinned keep N, 2 or more (default: as the settings say)",
+    )
+
+
 def apply(options: argparse.Namespace) -> None:
-    """Restart the machine if it is going to run something else then."""
+    """Restart the machine if `--apply` was given and it is going to run something else then."""
+    if not options.apply:
+        return
     from bridge.sysroot import systemd
     from bridge.sysroot.update import boots_another
 

@@ -16,9 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="INDEX|DIGEST|NAME",
         help="boot this deployment next, as `status --verbose` shows it (default: the one before)",
     )
-    parser.add_argument(
-        "--apply", action="store_true", help="restart the machine if something else boots next"
-    )
+    shared.add_apply(parser)
     shared.add_output(parser)
     parser.set_defaults(run=run)
 
@@ -50,6 +48,5 @@ def run(options: argparse.Namespace) -> int:
         print(f"{what}: {first.image_reference or first.checksum} boots next ({first.name})")
         if done.state.staged_locked:
             print("What is staged stays as it is; `upgrade --from-downloaded` has it boot next.")
-    if options.apply:
-        shared.apply(options)
+    shared.apply(options)
     return 0

@@ -15,15 +15,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retain", action="store_true", help="keep stored images that no deployment needs"
     )
-    parser.add_argument(
-        "--apply", action="store_true", help="restart the machine if something else boots next"
-    )
-    parser.add_argument(
-        "--keep",
-        type=int,
-        metavar="N",
-        help="of deployments that are not pinned keep N, 2 or more (default: as the settings say)",
-    )
+    shared.add_apply(parser)
+    shared.add_keep(parser)
     shared.add_labels(parser)
     shared.add_transfer(parser)
     shared.add_network(parser)
@@ -60,6 +53,5 @@ def run(options: argparse.Namespace) -> int:
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("switch", options, repo, report)
-    if options.apply:
-        shared.apply(options)
+    shared.apply(options)
     return 0

@@ -37,20 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="have what was downloaded only boot next; nothing is fetched",
     )
-    parser.add_argument(
-        "--apply", action="store_true", help="restart the machine if something else boots next"
-    )
+    shared.add_apply(parser)
     parser.add_argument(
         "--unattended",
         action="store_true",
         help="do nothing while the running deployment is on trial, or where the image failed here",
     )
-    parser.add_argument(
-        "--keep",
-        type=int,
-        metavar="N",
-        help="of deployments that are not pinned keep N, 2 or more (default: as the settings say)",
-    )
+    shared.add_keep(parser)
     shared.add_labels(parser)
     shared.add_transfer(parser)
     shared.add_network(parser)
@@ -90,8 +83,7 @@ def run(options: argparse.Namespace) -> int:
         )
     with Repository.open(f"{options.sysroot}/ostree/repo") as repo:
         show("upgrade", options, repo, report)
-    if options.apply:
-        shared.apply(options)
+    shared.apply(options)
     return 0
 
 
@@ -122,8 +114,7 @@ def _use_downloaded(options: argparse.Namespace) -> int:
         print(json.dumps(document, indent=2))
     elif not options.quiet:
         print(f"{deployment.image_reference or deployment.checksum} boots next ({deployment.name})")
-    if options.apply:
-        shared.apply(options)
+    shared.apply(options)
     return 0
 
 

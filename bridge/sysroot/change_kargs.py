@@ -55,6 +55,7 @@ def change(path: str | Path, changes: Changes, *, progress: Progress | None = No
     Where nothing changes, nothing is deployed. What boots next by now stays, to be rolled back to,
     unless it was only staged.
     """
+    progress = progress or Progress()
     with Sysroot.open(path, writable=True) as sysroot, sysroot.locked():
         state = sysroot.load_to_change()
         first = state.next
@@ -69,9 +70,9 @@ def change(path: str | Path, changes: Changes, *, progress: Progress | None = No
             sysroot,
             first.checksum,
             origin,
-            progress or Progress(),
+            progress,
             stateroot=first.stateroot,
             arguments=KernelArguments(override=wanted),
-            stage=staging.how(sysroot),
+            stage=staging.how(sysroot, progress.message),
         )
         return Changed(done.deployment, wanted, True)

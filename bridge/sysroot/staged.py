@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from bridge import limits
-from bridge.errors import BridgeError, DamagedRepository
+from bridge.errors import DamagedRepository
 from bridge.ostree import durable, variant
 from bridge.ostree.variant import Variant
-from bridge.sysroot import bls, files, kargs, systemd
+from bridge.sysroot import bls, files, kargs
 from bridge.sysroot.deployment import Deployment, parse_name
 
 RUN = Path("/run/ostree")
 STAGED = "staged-deployment"
 LOCKED = "staged-deployment-locked"
 _FOR_ROLLBACK = b"rollback\n"
-_SERVICE = "ostree-finalize-staged.service"
+SERVICE = "ostree-finalize-staged.service"
+"""libostree\'s unit: its stopping finalises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,27 +157,6 @@ def let_go() -> None:
     with _opened() as run, contextlib.suppress(FileNotFoundError):
         if files.read_bytes(run, LOCKED, limits.ORIGIN_MAX) == _FOR_ROLLBACK:
             durable.remove_tree(LOCKED, run)
-
-
-def drop() -> None:
-    """Have nothing staged any more. The directory of what was is the next cleanup's."""
-    with _opened() as run:
-        durable.remove_tree(STAGED, run)
-        durable.remove_tree(LOCKED, run)
-
-
-def possible() -> bool:
-    """Whether something finalises on this machine what is staged: systemd, and libostree's unit.
-
-    The unit is started, for it is its stopping that does it.
-    """
-    if not systemd.is_running():
-        return False
-    try:
-        systemd.start_and_wait(_SERVICE)
-    except BridgeError:
-        return False
-    return True
 
 
 def merge_of(deployment: Deployment | None) -> tuple[str, str] | None:

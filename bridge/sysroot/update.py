@@ -166,7 +166,7 @@ def use_downloaded(path: str | Path, *, progress: Progress | None = None) -> Dep
             raise NotFound("nothing was downloaded that does not boot next already")
         progress.stage(Stage.DEPLOYING)
         return deploy_and_drop(
-            sysroot, commit, origin, progress, stage=staging.how(sysroot)
+            sysroot, commit, origin, progress, stage=staging.how(sysroot, progress.message)
         ).deployment
 
 
@@ -307,7 +307,9 @@ def _update(
         _finish(sysroot, progress, retain=retain)
         report.changed = False
         report.deployment = _deployed(state.next, sysroot.load())
-    elif download_only and (wanted or (stage := staging.how(sysroot, locked=True)) is None):
+    elif download_only and (
+        wanted or (stage := staging.how(sysroot, progress.message, locked=True)) is None
+    ):
         # It is in the store, or staged already and locked; nothing boots differently for that.
         report.changed = report.store.new_objects > 0
         report.deployment = _deployed(wanted[0], state) if wanted else None
@@ -319,7 +321,7 @@ def _update(
     else:
         progress.stage(Stage.DEPLOYING)
         if not download_only:
-            stage = staging.how(sysroot)
+            stage = staging.how(sysroot, progress.message)
         done = deploy_and_drop(
             sysroot, report.commit, origin, progress, retain=retain, stage=stage, settings=settings
         )

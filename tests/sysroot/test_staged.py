@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from bridge.errors import BridgeError
 from bridge.ostree import variant
 from bridge.ostree.variant import Variant
-from bridge.sysroot import staged
+from bridge.sysroot import staged, staging, systemd
 from bridge.sysroot import sysroot as sysroot_module
 from bridge.sysroot.cleanup import cleanup
+from bridge.sysroot.deploy import Stage
 from bridge.sysroot.rollback import rollback
 from bridge.sysroot.staged import Staged
 from bridge.sysroot.sysroot import Sysroot
@@ -135,7 +136,7 @@ def test_what_is_staged_boots_next_and_is_kept_by_a_cleanup(
     assert [each.checksum for each in state.all] == [C, B, A]
     cleanup(booted, state)
     assert tree.is_dir()
-    staged.drop()
+    (run / "staged-deployment").unlink()
     cleanup(booted, booted.load())
     assert not tree.exists()
 
@@ -204,3 +205,25 @@ def test_another_takes_its_place(fake: Fake, booted: Sysroot, run: Path) -> None
     assert not state.staged_locked, "the lock was the other's"
     cleanup(booted, state)
     assert second.is_dir() and not first.exists()
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_where_nothing_can_be_staged_that_is_told(
+    booted: Sysroot, run: Path, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    def start(unit: str) -> None:
+        assert unit == "ostree-finalize-staged.service"
+        if not starts:
+            raise BridgeError("systemctl start: Unit not found")
+
+    monkeypatch.setattr(systemd, "is_running", lambda: True)
+    monkeypatch.setattr(systemd, "start_and_wait", start)
+    told: list[str] = []
+    found = staging.how(booted, told.append, locked=True)
+    if starts:
+        assert (found, told) == (Stage.LOCKED, [])
+    else:
+        assert found is None and len(told) == 1
+        assert "written at once" in told[0] and "systemctl status" in told[0]
+    monkeypatch.setattr(systemd, "is_running", lambda: False)
+    assert staging.how(booted, told.append) is None and len(told) == (not starts)
