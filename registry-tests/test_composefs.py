@@ -6,6 +6,7 @@ Needs root. The programs are those of Debian forky, in a root directory of their
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import random
@@ -17,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rig import disk, forky, small
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rig import disk, forky, small, store
 from rig.command import bootc_py
 from rig.forky import Forky
 from support import images
@@ -30,7 +32,7 @@ from bridge.ostree.repository import Repository
 from bridge.ostree.transaction import Transaction
 from bridge.ostree.tree import Tree
 from bridge.ostree.variant import Variant
-from bridge.sysroot import files
+from bridge.sysroot import cached_update, files
 from bridge.sysroot.deploy import deploy
 from bridge.sysroot.deployed_files import verify
 from bridge.sysroot.initialise import initialise
@@ -402,8 +404,14 @@ def test_what_is_to_be_verified_is_given_to_the_kernel(
         signed = done.json["image"]["commit"]
         with pytest.raises(MalformedImage, match="sign the commit with `ostree sign`"):
             deploy(sysroot, signed, origin)
-        path = sysroot.repo.object_path(signed, ObjectType.COMMIT)
-        (host / "ostree/repo" / f"{path}meta").write_bytes(b"")
+        # An update that `upgrade --check` saw stands where signatures do, and is none.
+        cached_update.write(sysroot.repo, signed, f"sha256:{'0' * 64}", b"{}", b"{}")
+        with pytest.raises(MalformedImage, match="sign the commit with `ostree sign`"):
+            deploy(sysroot, signed, origin)
+        key = Ed25519PrivateKey.generate()
+        secret = key.private_bytes_raw() + key.public_key().public_bytes_raw()
+        words = ("--sign-type=ed25519", signed, base64.b64encode(secret).decode())
+        store.ostree(host / "ostree/repo", "sign", *words)
         deploy(sysroot, signed, origin)
         assert sysroot.load().deployments[0].checksum == signed
 

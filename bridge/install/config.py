@@ -6,13 +6,13 @@ Those that are for other architectures are passed over. Source: bootc-install-co
 
 from __future__ import annotations
 
-import platform
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.errors import MalformedImage
+from bridge.sysroot import kargs_d
 
 DIRECTORY = "usr/lib/bootc/install"
 FILESYSTEMS = ("ext4", "xfs")
@@ -48,15 +48,17 @@ class InstallConfig:
 def merge(texts: Iterable[tuple[str, str]], architecture: str | None = None) -> InstallConfig:
     """Return what (name, text) of the drop-ins say together; they are taken by name.
 
-    `architecture` is this machine's by default, as Rust and uname name it. Raises
+    `architecture` is this machine's by default, by its Rust name. Raises
     `MalformedImage` for what is no such file.
     """
-    here = architecture or platform.machine()
+    here = architecture or kargs_d.architecture()
     config = InstallConfig()
     for name, text in sorted(texts):
         table = _table(name, text)
-        wanted = _strings(name, table, "match-architectures")
-        if not wanted or here in wanted:
+        # An empty list is one that this machine is not in, as for bootc.
+        if "match-architectures" not in table or here in _strings(
+            name, table, "match-architectures"
+        ):
             config = _merged(config, name, table)
     return config
 

@@ -18,10 +18,12 @@ from bridge.ostree.objects import Commit, ObjectType
 from bridge.ostree.prepare_root import Composefs
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
-from bridge.sysroot import files
+from bridge.sysroot import cached_update, files
 from bridge.sysroot.deployment import Deployment
 from bridge.sysroot.sysroot import Sysroot
 
+_SIGNATURES = "ostree.sign.ed25519"
+"""In a commit's detached metadata (type `aay`), where other things may be as well."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -108,7 +110,8 @@ def _verify(path: str, dir_fd: int) -> None:
 
 
 def _is_signed(repo: Repository, commit: str) -> bool:
-    return files.lstat(repo.fd, f"objects/{commit[:2]}/{commit[2:]}.commitmeta") is not None
+    """Tell whether a commit has signatures: ostree-prepare-root verifies them, not we."""
+    return bool(cached_update.detached(repo, commit).get(_SIGNATURES))
 
 
 def _make_backing(sysroot: Sysroot, new: Deployment, tree: int) -> None:

@@ -22,12 +22,18 @@ _RUST_NAMES = {"ppc64le": "powerpc64", "ppc64": "powerpc64", "i686": "x86", "arm
 """Where uname has another name than Rust."""
 
 
+def architecture(machine: str | None = None) -> str:
+    """Return Rust's name, which bootc's files have, of a machine as uname names it; this one's."""
+    machine = machine or platform.machine()
+    return _RUST_NAMES.get(machine, machine)
+
+
 def read(tree: int, what: str, machine: str | None = None) -> kargs.Arguments:
     """Return what the deployed tree `tree` brings; `MalformedImage` where a file is none.
 
     `what` names the tree in messages. `machine` is by default this one, as uname names it.
     """
-    machine = machine or platform.machine()
+    rust_name = architecture(machine)
     found: kargs.Arguments = ()
     try:
         with files.directory(tree, DIRECTORY) as fd:
@@ -39,7 +45,7 @@ def read(tree: int, what: str, machine: str | None = None) -> kargs.Arguments:
                     raise MalformedImage(f"{place} is not text") from None
                 except OSError as error:
                     raise MalformedImage(f"{place}: {error.strerror}") from None
-                found += parse(text, place, _RUST_NAMES.get(machine, machine))
+                found += parse(text, place, rust_name)
     except (FileNotFoundError, NotADirectoryError):
         return ()
     return found

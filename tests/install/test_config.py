@@ -6,6 +6,7 @@ import pytest
 
 from bridge.errors import MalformedImage
 from bridge.install.config import InstallConfig, document, merge
+from bridge.sysroot import kargs_d
 
 
 def files(*texts: str) -> list[tuple[str, str]]:
@@ -57,9 +58,11 @@ def test_files_for_other_machines_are_passed_over() -> None:
         '[install]\nmatch-architectures = ["x86_64", "aarch64"]\nkargs = ["a"]\n',
         '[install]\nmatch-architectures = ["aarch64"]\nkargs = ["b"]\n',
         '[install]\nmatch-architectures = []\nkargs = ["c"]\n',
+        '[install]\nmatch-architectures = ["powerpc64"]\nkargs = ["d"]\n',
     )
-    assert merge(texts, "x86_64").kargs == ("a", "c")
-    assert merge(texts, "aarch64").kargs == ("a", "b", "c")
+    assert merge(texts, "x86_64").kargs == ("a",)
+    assert merge(texts, "aarch64").kargs == ("a", "b")
+    assert merge(texts, kargs_d.architecture("ppc64le")).kargs == ("d",)
 
 
 WRONG = [
