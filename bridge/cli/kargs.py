@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     """Change what is to be changed, and show what there is then."""
     from bridge.sysroot import change_kargs
 
+    shared.check_apply(options)
     changes = change_kargs.Changes(options.delete, options.replace, options.append)
     done = change_kargs.change(options.sysroot, changes)
     if options.json:

@@ -71,7 +71,7 @@ def depth(options: argparse.Namespace) -> Depth:
 
 
 def add_apply(parser: argparse.ArgumentParser) -> None:
-    """Add `--apply`, which `apply` does."""
+    """Add `--apply`: `check_apply` comes first, `apply` last."""
     parser.add_argument(
         "--apply", action="store_true", help="restart the machine if something else boots next"
     )
@@ -85,6 +85,12 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of deployments that are not pinned keep N, 2 or more (default: as the settings say)",
     )
+
+
+def check_apply(options: argparse.Namespace) -> None:
+    """Raise `UsageError`, before anything is done, where `--apply` has nothing to restart."""
+    if options.apply and os.path.realpath(options.sysroot) != "/":
+        raise UsageError(f"--apply restarts this machine, which does not run {options.sysroot}")
 
 
 def apply(options: argparse.Namespace) -> None:

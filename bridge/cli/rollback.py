@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from bridge.sysroot.select import select
     from bridge.sysroot.sysroot import Sysroot
 
+    shared.check_apply(options)
     with Sysroot.open(options.sysroot, writable=True) as sysroot, sysroot.locked():
         to = None
         if options.to is not None:

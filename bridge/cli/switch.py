@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
     from bridge.ostree.repository import Repository
     from bridge.sysroot.update import preview_switch, switch
 
+    shared.check_apply(options)
     reference = shared.image_reference(options.image, options.transport)
     network = shared.network_options(options)
     depth = shared.depth(options)

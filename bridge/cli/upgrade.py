@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from bridge.ostree.repository import Repository
     from bridge.sysroot.update import check, preview_upgrade, upgrade
 
+    shared.check_apply(options)
     network = shared.network_options(options)
     _check_combination(options)
     if options.from_downloaded:

@@ -230,3 +230,18 @@ def test_damage_is_told_and_named(run: Any, tmp_path: Path) -> None:
     checksum = victim.parent.name + victim.name.removesuffix(".file")
     assert [each["checksum"] for each in done.document["faults"]] == [checksum]
     assert checksum in run("fsck", "--repo", repo).err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("switch", "oci:/x"), ("upgrade",), ("rollback",), ("kargs", "--append=quiet")],
+    ids=lambda each: each[0],
+)
+def test_another_sysroot_is_not_restarted(
+    run: Any, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Before anything is done, not after all of it."""
+    done = run(*command, "--apply", "--sysroot", tmp_path / "other")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: --apply restarts this machine, which does not run")
+    assert list(tmp_path.iterdir()) == []
