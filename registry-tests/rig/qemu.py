@@ -40,7 +40,7 @@ cd /run/{DATA} && exec sh run.sh >/dev/ttyS1 2>&1'
 _SECTION = re.compile(r"@@@ ([\w.-]+)\n(.*?)@@@ \1 ended (\d+)\n", re.DOTALL)
 KARGS = (
     "console=ttyS0",
-    "quiet",
+    "loglevel=5",
     "systemd.show_status=0",
     "systemd.gpt_auto=0",
     "mitigations=off",
