@@ -244,3 +244,9 @@ DEPLOYMENTS_KEPT = 2
 BOOT_ATTEMPTS = 3
 """Boots of a new deployment before it is rolled back, unless the settings say otherwise; as
 greenboot. One failure may be of the network, three are of the image."""
+
+# -- building --------------------------------------------------------------------------------
+PACKAGES_MAX = 64 * MIB
+"""A file of a package database: dpkg's status of 5,000 packages has 6 MiB."""
+CHANGELOG_READ = 64 * KIB
+"""What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""

@@ -23,6 +23,8 @@ FLOORS: dict[str, set[str]] = {
     "registry": {"oci"},
     "pull": {"oci", "ostree", "layer", "registry"},
     "push": {"oci", "ostree", "layer", "registry", "pull"},
+    "contents": {"oci", "ostree", "layer", "registry", "pull"},
+    "packages": {"layer", "contents"},
     "sysroot": {"oci", "ostree", "layer", "registry", "pull"},
     "install": {"oci", "ostree", "layer", "registry", "pull", "sysroot"},
     "cli": {"oci", "ostree", "layer", "registry", "pull", "push", "sysroot", "install"},

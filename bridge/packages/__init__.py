@@ -1,0 +1,1 @@
+"""Which packages an image has, by its own package database: dpkg's or rpm's."""
