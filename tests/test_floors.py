@@ -25,9 +25,20 @@ FLOORS: dict[str, set[str]] = {
     "push": {"oci", "ostree", "layer", "registry", "pull"},
     "contents": {"oci", "ostree", "layer", "registry", "pull"},
     "packages": {"layer", "contents"},
+    "build": {"oci", "ostree", "layer", "registry", "pull", "push", "contents", "packages"},
     "sysroot": {"oci", "ostree", "layer", "registry", "pull"},
     "install": {"oci", "ostree", "layer", "registry", "pull", "sysroot"},
-    "cli": {"oci", "ostree", "layer", "registry", "pull", "push", "sysroot", "install"},
+    "cli": {
+        "oci",
+        "ostree",
+        "layer",
+        "registry",
+        "pull",
+        "push",
+        "build",
+        "sysroot",
+        "install",
+    },
 }
 GROUND = {"errors", "limits"}
 DOORS = {"__init__", "__main__"}

@@ -28,6 +28,7 @@ _COMMANDS = {
     "install": "install an image onto a disk or into a file system",
     "image": "pull, push, list, inspect, remove and prune stored images",
     "health": "tell whether this deployment is good, and roll back one that is not",
+    "build": "build an OS image from a Containerfile",
     "container": "prepare the root of an image while it is built",
     "fsck": "verify every object of a repository",
 }

@@ -155,6 +155,13 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
     add_sysroot(group)
 
 
+def add_builds(parser: argparse.ArgumentParser) -> None:
+    """Add `--repo`, for what builds images: `open_builds` reads it."""
+    parser.add_argument(
+        "--repo", metavar="DIR", help="where images are kept that are built (default: the user's)"
+    )
+
+
 def add_sysroot(parser: argparse._ActionsContainer) -> None:
     """Add `--sysroot`."""
     parser.add_argument(
@@ -234,6 +241,26 @@ def open_repository(options: argparse.Namespace) -> Repository:
     except NotFound as error:
         hint = "" if options.repo else "; name one with --repo DIR, or a host with --sysroot DIR"
         raise NotFound(f"{error}{hint}") from None
+
+
+def open_builds(options: argparse.Namespace) -> Repository:
+    """Open the repository that `--repo` names, else the one where this user's builds are kept; it
+    is made where there is none."""
+    from bridge.ostree.repository import Repository
+
+    path = options.repo or _builds()
+    try:
+        return Repository.open(path)
+    except NotFound:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        return Repository.create(path, "bare-user")
+
+
+def _builds() -> str:
+    if os.geteuid() == 0:
+        return "/var/lib/bootc-py/builds"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(data, "bootc-py/builds")
 
 
 @contextmanager

@@ -22,6 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="quay.io/a/b:tag, docker://…, oci:DIR[:TAG] or oci-archive:FILE[:TAG]",
     )
     shared.add_repository(parser)
+    add_compression(parser)
+    shared.add_network(parser)
+    shared.add_output(parser, progress=True)
+    parser.set_defaults(run=_push)
+
+
+def add_compression(parser: argparse._ActionsContainer) -> None:
+    """Add `--compression` and `--compression-level`."""
     parser.add_argument(
         "--compression",
         choices=("gzip", "zstd", "zstd:chunked", "none"),
@@ -31,9 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compression-level", type=int, metavar="N", help="default: that of the compression"
     )
-    shared.add_network(parser)
-    shared.add_output(parser, progress=True)
-    parser.set_defaults(run=_push)
 
 
 def _push(options: argparse.Namespace) -> int:

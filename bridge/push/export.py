@@ -22,7 +22,7 @@ def export(repo: Repository, diff_id: Digest) -> Iterator[bytes]:
     there is no skeleton; `DamagedRepository`, at the latest at the end, where the bytes do not
     hash to the DiffID: nothing of them may be of use before.
     """
-    return _verified(repo, _joined(_stream(repo, skeleton.read(repo, diff_id))), diff_id)
+    return _verified(repo, joined(_stream(repo, skeleton.read(repo, diff_id))), diff_id)
 
 
 def _verified(repo: Repository, chunks: Iterator[bytes], diff_id: Digest) -> Iterator[bytes]:
@@ -57,7 +57,7 @@ def _content(repo: Repository, checksum: str, size: int) -> Iterator[bytes]:
         raise DamagedRepository(f"file {checksum} in {repo.path} does not have {size} bytes")
 
 
-def _joined(parts: Iterator[bytes | memoryview]) -> Iterator[bytes]:
+def joined(parts: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     """Yield the same bytes in fewer pieces: whoever takes them works for each."""
     held: list[bytes | memoryview] = []
     size = 0

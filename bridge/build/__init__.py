@@ -1,0 +1,5 @@
+"""Making OS images: what buildah built is looked through, and put into layers that last.
+
+`components` says what changes together, `packing` which of it shares a layer, `layers` writes
+these, `rechunk` makes the image of them.
+"""
