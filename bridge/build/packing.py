@@ -1,6 +1,6 @@
 """Which components share a layer: as few bytes as can be, at the next change, are to move again.
 
-Without a previous image three quarters of the layers are the largest components, one each; the
+Without a previous image most layers are the largest components, one each; the
 others go where the hash of their name says, so that neither a new component nor another size or
 order moves them. What changes all the time shares a layer that does so too.
 
@@ -20,8 +20,10 @@ from dataclasses import dataclass
 
 from bridge import limits
 
-_ALONE = 0.75
+_ALONE = 0.85
 """Part of the layers that have one component each: what does best for real updates."""
+_SPARE = 8
+"""One layer of so many is left free at first, for what is to be parted from what later."""
 _RESTLESS = 26.0
 """Changes a year from which on a component is with others like it."""
 _BUILDS = 52.0
@@ -73,6 +75,7 @@ def pack(
 def _by_name(items: list[Item], budget: int) -> list[Group]:
     if len(items) <= budget:
         return [(each,) for each in items]
+    budget -= budget // _SPARE
     restless = tuple(each for each in items if each.rate >= _RESTLESS and each.size < _LARGE)
     calm = [each for each in items if each not in restless]
     budget -= bool(restless)
