@@ -15,8 +15,9 @@ import re
 import select
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rig import hosts, qemu, store
@@ -173,12 +174,15 @@ def look(machine: Machine, *, quick: bool = False) -> list[Boots]:
 class Life:
     """A machine from when it is switched on until the power goes."""
 
-    process: subprocess.Popen[bytes]
+    switch_on: Callable[[], subprocess.Popen[bytes]]
+    serial: Path
     line: int
     """Descriptor of the end of its second serial line."""
+    process: subprocess.Popen[bytes]
     started: float
     said: str = ""
     boot: float = 0.0
+    hung: bool = False
 
     @classmethod
     @contextlib.contextmanager
@@ -190,7 +194,8 @@ class Life:
             serial = work / "serial.log"
             os.mkfifo(serial.with_suffix(".done"))
             line = os.open(serial.with_suffix(".done"), os.O_RDONLY | os.O_NONBLOCK)
-            life = cls(machine.start(*options, serial=serial), line, time.monotonic())
+            switch_on = partial(machine.start, *options, serial=serial)
+            life = cls(switch_on, serial, line, switch_on(), time.monotonic())
             try:
                 yield life
             except BaseException:
@@ -217,8 +222,10 @@ class Life:
         while f"{what}\n" not in self.said:
             left = self.started + qemu.PATIENCE - time.monotonic()
             assert left > 0, f"never said {what}"
-            select.select([self.line], [], [], left)
+            select.select([self.line], [], [], min(left, 5))
             assert self._read() or self.process.poll() is None, f"ended without {what}"
+            if not self.said and not self.hung and qemu.hangs(self.serial):
+                self._switch_on_again()
             assert _FAILED not in self.said
 
     def cut(self, seconds: float) -> bool:
@@ -233,6 +240,13 @@ class Life:
         while self._read():
             pass
         return ended
+
+    def _switch_on_again(self) -> None:
+        self.hung = True
+        print(self.serial.read_bytes().decode("utf-8", "replace"))
+        self.process.kill()
+        self.process.wait()
+        self.process, self.started = self.switch_on(), time.monotonic()
 
     def _read(self) -> bytes:
         try:
