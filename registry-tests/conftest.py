@@ -15,7 +15,7 @@ for _place in (Path(__file__).parent, Path(__file__).parents[1]):
     if str(_place) not in sys.path:
         sys.path.insert(0, str(_place))
 
-from rig import chunked, forky, published, small, twopkg  # noqa: E402
+from rig import chunked, forky, mounts, published, small, twopkg  # noqa: E402
 from rig.proxy import CountingProxy, run_proxy  # noqa: E402
 from rig.registry import Registry, run_registry  # noqa: E402
 from support.removable import removable  # noqa: E402
@@ -25,6 +25,8 @@ from tools.images.layout import Layout  # noqa: E402
 from tools.images.spec import FORMATS, IMAGES, VERSIONS  # noqa: E402
 
 __all__ = ["removable"]
+
+mounts.be_private()
 
 Images = Mapping[tuple[str, str, str], Layout]
 

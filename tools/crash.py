@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[1:1] = [str(ROOT), str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
+from rig import mounts  # noqa: E402
 from rig.command import Done  # noqa: E402
 from rig.crash import chance, finalise, machine, power, rounds, scenes, zygote  # noqa: E402
 from rig.crash.shim import Call, Disturbance  # noqa: E402
@@ -43,6 +44,7 @@ FINALISE = "finalise"
 
 def main() -> int:
     options = _parser().parse_args()
+    mounts.be_private()
     run: Callable[[argparse.Namespace], Iterator[Row]] = options.run
     faulty = 0
     print(options.heading, flush=True)
