@@ -1,0 +1,104 @@
+"""What is linted: an image's content, what kind of root it is, and what it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from bridge.contents.contents import Contents, Node
+from bridge.layer.tar import Entry, EntryType
+from bridge.lint.layers import Layers, Merged
+
+_MOUNTED_OVER = ("dev", "proc", "run", "sys", "tmp")
+_LEFT_OUT = ("etc/hostname", "etc/resolv.conf")
+"""Dropped by a pull where they are empty."""
+
+
+class Kind(Enum):
+    """Where the content is from."""
+
+    RUNNING = "the running root"
+    """As in a step of a Containerfile: some of it is the container's, and no layer yet."""
+    DIRECTORY = "a directory"
+    IMAGE = "an image"
+    """Its commit: what a pull leaves out of it can be had from its layers only."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image, as lints see it: everything that they may ask."""
+
+    contents: Contents
+    kind: Kind = Kind.DIRECTORY
+    epoch: int | None = None
+    """Seconds since 1970: SOURCE_DATE_EPOCH, else when the image says it was made."""
+    layers: Layers | None = None
+    """Of an image, where the store has how its layers were written."""
+
+    @cached_property
+    def left_out(self) -> dict[str, Node]:
+        """What the layers have and a commit has not, by path, sorted: below `/run` and the like,
+        in `/usr/etc`, and what builds leave behind empty in `/etc`."""
+        if self.layers is None:
+            return {}
+        merged = Merged(_is_left_out)
+        for each in self.layers:
+            merged.add(each)
+        entries = merged.finish()
+        return {
+            path: _node(path, entries[path])
+            for path in sorted(entries, key=lambda path: path.split("/"))
+        }
+
+    @cached_property
+    def _left_out_in(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path in self.left_out:
+            found.setdefault(path.rpartition("/")[0], []).append(path)
+        return found
+
+    def get(self, path: str) -> Node | None:
+        """Return what is at `path`, no link followed."""
+        return self.contents.get(path) or self.left_out.get(path)
+
+    def below(self, path: str) -> Iterator[Node]:
+        """Yield all that is below a directory, parents first, names in order."""
+        for node in self.children(path):
+            yield node
+            if node.type is EntryType.DIRECTORY:
+                yield from self.below(node.path)
+
+    def children(self, path: str) -> list[Node]:
+        """Return what is in a directory, in order."""
+        known = self.contents.children(path)
+        others = self._left_out_in.get(path)
+        if not others:
+            return known
+        found = {each: self.left_out[each] for each in others} | {each.path: each for each in known}
+        return [found[each] for each in sorted(found)]
+
+    def text(self, path: str, limit: int) -> str | None:
+        """Return a text file's content, links followed; None where it leads to no file.
+
+        Bytes that are not UTF-8 come as U+FFFD. `MalformedImage` for more than `limit` bytes.
+        """
+        node = self.contents.resolve(path)
+        if node is None or node.type is not EntryType.FILE:
+            return None
+        return self.contents.read(node, limit).decode(errors="replace")
+
+
+def _is_left_out(path: str) -> bool:
+    top, _, rest = path.partition("/")
+    if top in _MOUNTED_OVER:
+        return bool(rest)
+    return path in _LEFT_OUT or path == "usr/etc" or path.startswith("usr/etc/") or path == "etc"
+
+
+def _node(path: str, entry: Entry) -> Node:
+    return Node(
+        path, entry.type, entry.mode, entry.uid, entry.gid,
+        entry.size, entry.mtime, entry.target, entry.xattrs, "",
+    )  # fmt: skip
