@@ -86,7 +86,7 @@ def _subject(options: argparse.Namespace, stack: ExitStack) -> Subject:
     reference = shared.image_reference(options.image, options.transport)
     if is_stored:
         repo = stack.enter_context(shared.open_repository(options))
-        return stack.enter_context(sources.stored(repo, reference, epoch))
+        return sources.stored(repo, reference, epoch)
     network = shared.network_options(options)
     with shared.progress(options) as progress:
         return stack.enter_context(sources.remote(reference, network, progress, epoch))

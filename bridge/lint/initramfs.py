@@ -6,6 +6,7 @@ is of the build rather than of its sources moves all of it to each machine.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from bridge.lint.model import Finding, Level, Lint
 from bridge.lint.subject import Subject
 from bridge.lint.times import text
 
+_OF_DEPMOD = re.compile(r"usr/lib/modules/[^/]+/modules\.[a-z.]+")
+"""Made anew for the modules that are packed, and no others."""
 _OTHERS_PERCENT = 20
 """What of an initramfs may be in no file of `/usr`: configuration, above all."""
 _REPRODUCIBLE = "make it with: dracut --reproducible (and SOURCE_DATE_EPOCH set)"
@@ -127,7 +130,11 @@ def _compare(subject: Subject, reader: InitramfsReader, entry: CpioEntry, seen: 
         return
     if known.size == entry.size and _equal(subject.contents.chunks(known), reader.payload()):
         seen.bytes_of_usr += entry.size
-    elif known.path.startswith("usr/") and len(seen.changed) < limits.INITRAMFS_ENTRIES_MAX:
+    elif (
+        known.path.startswith("usr/")
+        and not _OF_DEPMOD.fullmatch(known.path)
+        and len(seen.changed) < limits.INITRAMFS_ENTRIES_MAX
+    ):
         seen.changed.append(known.path)
 
 

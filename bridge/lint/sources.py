@@ -12,7 +12,7 @@ from bridge.contents.pulled import pulled
 from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.lint.layers import Layers
 from bridge.lint.subject import Kind, Subject
-from bridge.lint.times import parse_created
+from bridge.lint.times import layers_made, parse_created
 from bridge.oci.reference import ImageReference
 from bridge.ostree.repository import Repository
 from bridge.pull.images import StoredImage, find
@@ -31,19 +31,15 @@ def directory(path: str, epoch: int | None = None) -> Iterator[Subject]:
         raise BridgeError(f"--rootfs {path}: {error.strerror}") from error
     try:
         kind = Kind.RUNNING if _is_root(fd) else Kind.DIRECTORY
-        with of_directory(fd) as contents:
-            yield Subject(contents, kind, epoch)
+        yield Subject(of_directory(fd), kind, epoch)
     finally:
         os.close(fd)
 
 
-@contextmanager
-def stored(
-    repo: Repository, reference: ImageReference, epoch: int | None = None
-) -> Iterator[Subject]:
-    """Look at an image of a repository; `NotFound` where it has none of that name."""
-    with _image(repo, find(repo, reference), epoch) as subject:
-        yield subject
+def stored(repo: Repository, reference: ImageReference, epoch: int | None = None) -> Subject:
+    """Look at an image of a repository, which must stay open; `NotFound` where it has none of that
+    name."""
+    return _image(repo, find(repo, reference), epoch)
 
 
 @contextmanager
@@ -54,11 +50,8 @@ def remote(
     epoch: int | None = None,
 ) -> Iterator[Subject]:
     """Look at an image of a registry or a layout. It is pulled, and gone when the context ends."""
-    with (
-        pulled(reference, network=network, progress=progress) as found,
-        _image(found.repo, found.image, epoch) as subject,
-    ):
-        yield subject
+    with pulled(reference, network=network, progress=progress) as found:
+        yield _image(found.repo, found.image, epoch)
 
 
 def epoch_of(environment: str | None) -> int | None:
@@ -72,16 +65,16 @@ def epoch_of(environment: str | None) -> int | None:
     return int(environment)
 
 
-@contextmanager
-def _image(repo: Repository, image: StoredImage, epoch: int | None) -> Iterator[Subject]:
+def _image(repo: Repository, image: StoredImage, epoch: int | None) -> Subject:
     try:
         layers = Layers.of(repo, image.config.diff_ids)
     except NotFound:
         layers = None
+    made: tuple[int | None, ...] = ()
     if epoch is None:
         epoch = parse_created(image.config.created)
-    with of_commit(repo, image.checksum) as contents:
-        yield Subject(contents, Kind.IMAGE, epoch, layers)
+        made = layers_made(image.config.history)
+    return Subject(of_commit(repo, image.checksum), Kind.IMAGE, epoch, layers, made)
 
 
 def _is_root(fd: int) -> bool:

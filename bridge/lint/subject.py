@@ -36,6 +36,8 @@ class Subject:
     """Seconds since 1970: SOURCE_DATE_EPOCH, else when the image says it was made."""
     layers: Layers | None = None
     """Of an image, where the store has how its layers were written."""
+    made: tuple[int | None, ...] = ()
+    """When each layer was made, by the image's history, if nothing else is said to be the epoch."""
 
     @cached_property
     def left_out(self) -> dict[str, Node]:
