@@ -62,7 +62,8 @@ class _Cache:
 
 def _large_caches(subject: Subject) -> Iterator[Finding]:
     found: dict[str, _Cache] = {}
-    for path, node in subject.contents.nodes.items():
+    for node in subject.nodes:
+        path = node.path
         if node.type is not EntryType.FILE:
             continue
         match = _matched(subject, path)

@@ -9,7 +9,8 @@ from bridge.lint.subject import Subject
 
 
 def _utf8(subject: Subject) -> Iterator[Finding]:
-    for path, node in subject.contents.nodes.items():
+    for node in subject.nodes:
+        path = node.path
         if not _is_utf8(node.name):
             yield Finding(
                 f"/{_readable(path)}", "has a name that is not UTF-8", "rename it, or remove it"

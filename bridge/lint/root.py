@@ -18,7 +18,7 @@ _INJECTED = ("etc/hostname", "etc/resolv.conf")
 _RUNTIME_ONLY = ("run", "tmp")
 _OF_CONTAINERS = ("run/systemd/resolve/stub-resolv.conf",)
 """What podman mounts while it builds, and leaves empty directories of."""
-_OF_THIS_CONTAINER = ("run/.containerenv", "run/secrets", "run/lock")
+_OF_THIS_CONTAINER = ("run/.containerenv", "run/secrets")
 """What is there while a step of a build runs."""
 _EFI_DIRECTORY = "boot/EFI"
 

@@ -133,10 +133,10 @@ def found_in(path: str, size: int, head: Callable[[int], bytes]) -> tuple[str, s
 
 def _secrets(subject: Subject) -> Iterator[Finding]:
     if subject.layers is None:
-        for path, node in subject.contents.nodes.items():
+        for node in subject.nodes:
             found = _found_at(subject, node)
             if found is not None:
-                yield _finding(path, *found)
+                yield _finding(node.path, *found)
         return
     told: set[tuple[str, str, str]] = set()
     for each in subject.layers:

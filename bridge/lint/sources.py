@@ -10,6 +10,7 @@ from bridge.contents.commit import of_commit
 from bridge.contents.directory import of_directory
 from bridge.contents.pulled import pulled
 from bridge.errors import BridgeError, NotFound, UsageError
+from bridge.lint import mounts
 from bridge.lint.layers import Layers
 from bridge.lint.subject import Kind, Subject
 from bridge.lint.times import layers_made, parse_created
@@ -31,7 +32,7 @@ def directory(path: str, epoch: int | None = None) -> Iterator[Subject]:
         raise BridgeError(f"--rootfs {path}: {error.strerror}") from error
     try:
         kind = Kind.RUNNING if _is_root(fd) else Kind.DIRECTORY
-        yield Subject(of_directory(fd), kind, epoch)
+        yield Subject(of_directory(fd), kind, epoch, mounted=mounts.below(path))
     finally:
         os.close(fd)
 

@@ -38,6 +38,8 @@ class Subject:
     """Of an image, where the store has how its layers were written."""
     made: tuple[int | None, ...] = ()
     """When each layer was made, by the image's history, if nothing else is said to be the epoch."""
+    mounted: frozenset[str] = frozenset()
+    """Mount points in a directory. They are in no layer, nor is what is in them."""
 
     @cached_property
     def left_out(self) -> dict[str, Node]:
@@ -61,6 +63,13 @@ class Subject:
             found.setdefault(path.rpartition("/")[0], []).append(path)
         return found
 
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """All names, parents before what is in them, but for what is mounted."""
+        return tuple(
+            node for path, node in self.contents.nodes.items() if not self._is_mounted(path)
+        )
+
     def get(self, path: str) -> Node | None:
         """Return what is at `path`, no link followed."""
         return self.contents.get(path) or self.left_out.get(path)
@@ -74,12 +83,15 @@ class Subject:
 
     def children(self, path: str) -> list[Node]:
         """Return what is in a directory, in order."""
-        known = self.contents.children(path)
+        known = [node for node in self.contents.children(path) if not self._is_mounted(node.path)]
         others = self._left_out_in.get(path)
         if not others:
             return known
         found = {each: self.left_out[each] for each in others} | {each.path: each for each in known}
         return [found[each] for each in sorted(found)]
+
+    def _is_mounted(self, path: str) -> bool:
+        return any(path == each or path.startswith(f"{each}/") for each in self.mounted)
 
     def text(self, path: str, limit: int) -> str | None:
         """Return a text file's content, links followed; None where it leads to no file.

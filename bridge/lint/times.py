@@ -25,9 +25,9 @@ def _timestamps(subject: Subject) -> Iterator[Finding]:
     assert subject.epoch is not None
     problem = f"has a time after {text(subject.epoch)}, which the next build changes"
     if subject.layers is None:
-        for path, node in subject.contents.nodes.items():
+        for node in subject.nodes:
             if node.mtime is not None and node.mtime > subject.epoch:
-                yield Finding(f"/{path}", problem, _CURE, text(node.mtime))
+                yield Finding(f"/{node.path}", problem, _CURE, text(node.mtime))
         return
     for each in subject.layers:
         mtime = each.entry.mtime

@@ -99,7 +99,8 @@ _LEFT_EMPTY = ("", "uninitialized")
 
 
 def _volatile_files(subject: Subject) -> Iterator[Finding]:
-    for path, node in subject.contents.nodes.items():
+    for node in subject.nodes:
+        path = node.path
         if node.type is not EntryType.FILE or not node.size:
             continue
         if path.endswith(".pyc"):
