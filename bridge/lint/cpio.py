@@ -96,7 +96,8 @@ class InitramfsReader:
             opened = unpack.opened(self._file, compression, notes)
             self._source = unpack.Buffer(self._counted(opened))
             self._source.skip_zeros()
-            while not self._source.is_empty:
+            entries = self._entries
+            while not self._source.is_empty or self._entries == entries:
                 if self._source.peek(6) not in _MAGICS:
                     raise MalformedImage(f"the {compression} at offset {offset} holds no archive")
                 yield from self._archive(Segment(compression, offset, notes))
