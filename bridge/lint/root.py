@@ -34,8 +34,7 @@ def _var_run(subject: Subject) -> Iterator[Finding]:
 
 
 def _etc_usretc(subject: Subject) -> Iterator[Finding]:
-    etc = subject.contents if subject.kind is not Kind.IMAGE else subject.left_out
-    if etc.get("etc") is not None and subject.get("usr/etc") is not None:
+    if subject.configuration == {"etc", "usr/etc"}:
         yield Finding(
             "/usr/etc",
             "there is both this and /etc",

@@ -14,6 +14,7 @@ from bridge.lint.layers import Layers, Merged
 _MOUNTED_OVER = ("dev", "proc", "run", "sys", "tmp")
 _LEFT_OUT = ("etc/hostname", "etc/resolv.conf")
 """Dropped by a pull where they are empty."""
+_ETC = ("etc", "usr/etc")
 
 
 class Kind(Enum):
@@ -44,17 +45,29 @@ class Subject:
     @cached_property
     def left_out(self) -> dict[str, Node]:
         """What the layers have and a commit has not, by path, sorted: below `/run` and the like,
-        in `/usr/etc`, and what builds leave behind empty in `/etc`."""
-        if self.layers is None:
-            return {}
-        merged = Merged(_is_left_out)
-        for each in self.layers:
-            merged.add(each)
-        entries = merged.finish()
+        and what builds leave behind empty in `/etc`."""
+        entries = self._of_layers[0]
         return {
             path: _node(path, entries[path])
             for path in sorted(entries, key=lambda path: path.split("/"))
         }
+
+    @cached_property
+    def configuration(self) -> frozenset[str]:
+        """Which of `etc` and `usr/etc` there are; a commit keeps both in one place."""
+        if self.kind is not Kind.IMAGE:
+            return frozenset(each for each in _ETC if self.get(each) is not None)
+        entries = self._of_layers[1]
+        return frozenset(top for top in _ETC for path in entries if _is_in(path, top))
+
+    @cached_property
+    def _of_layers(self) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        left_out = Merged(_is_left_out)
+        etc = Merged(lambda path: any(_is_in(path, top) for top in _ETC))
+        for each in self.layers or ():
+            left_out.add(each)
+            etc.add(each)
+        return left_out.finish(), etc.finish()
 
     @cached_property
     def _left_out_in(self) -> dict[str, list[str]]:
@@ -91,7 +104,7 @@ class Subject:
         return [found[each] for each in sorted(found)]
 
     def _is_mounted(self, path: str) -> bool:
-        return any(path == each or path.startswith(f"{each}/") for each in self.mounted)
+        return any(_is_in(path, each) for each in self.mounted)
 
     def text(self, path: str, limit: int) -> str | None:
         """Return a text file's content, links followed; None where it leads to no file.
@@ -108,7 +121,11 @@ def _is_left_out(path: str) -> bool:
     top, _, rest = path.partition("/")
     if top in _MOUNTED_OVER:
         return bool(rest)
-    return path in _LEFT_OUT or path == "usr/etc" or path.startswith("usr/etc/") or path == "etc"
+    return path in _LEFT_OUT
+
+
+def _is_in(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}/")
 
 
 def _node(path: str, entry: Entry) -> Node:
