@@ -14,10 +14,10 @@ from bridge.layer.tar import EntryType
 from bridge.lint.subject import Subject
 
 _DIRECTORIES = ("usr/lib/tmpfiles.d", "etc/tmpfiles.d")
-_LINE = re.compile(r'\s*\S+\s+(?:"((?:[^"\\]|\\.)*)"|(\S+))')
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "s": " "}
-_PLAIN = re.compile(r"[!-\[\]-~]+")
+_LINE = re.compile(r"""\s*\S+\s+(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"']\S*))""")
+_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"s": b" "}
+_PLAIN = re.compile(r"(?![\"'])[!-\[\]-~]+")
 
 
 def declared(subject: Subject) -> set[str]:
@@ -47,7 +47,8 @@ def paths(text: str) -> Iterator[str]:
     for line in text.split("\n"):
         match = _LINE.match(line)
         if match and not line.lstrip().startswith("#"):
-            yield _ESCAPE.sub(_unescaped, match[1] if match[1] is not None else match[2])
+            path = match[match.lastindex or 0].encode(errors="surrogateescape")
+            yield _ESCAPE.sub(_unescaped, path).decode(errors="surrogateescape")
 
 
 def line(node: Node, user: str, group: str) -> str:
@@ -64,12 +65,13 @@ def escaped(path: str) -> str:
         return path
     raw = path.encode(errors="surrogateescape")
     return "".join(
-        chr(byte) if 0x20 < byte < 0x7F and byte != 0x5C else f"\\x{byte:02x}" for byte in raw
+        chr(byte) if 0x20 < byte < 0x7F and byte not in b"\\\"'" else f"\\x{byte:02x}"
+        for byte in raw
     )
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescaped(match: re.Match[bytes]) -> bytes:
     found = match[1]
-    if found[0] == "x" and len(found) == 3:
-        return chr(int(found[1:], 16))
+    if found[:1] == b"x" and len(found) == 3:
+        return bytes([int(found[1:], 16)])
     return _ESCAPES.get(found, found)
