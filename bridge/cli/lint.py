@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bridge.lint.model import Finding, Report
     from bridge.lint.subject import Subject
 
-_SHOWN = 5
+SHOWN = 5
 """Paths of one kind that are shown, as bootc does, unless all are asked for."""
 
 
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fatal-warnings", action="store_true", help="fail at warnings too")
     parser.add_argument("--list", action="store_true", help="list the lints, and look at nothing")
     parser.add_argument(
-        "--no-truncate", action="store_true", help=f"show all paths, not {_SHOWN} of each kind"
+        "--no-truncate", action="store_true", help=f"show all paths, not {SHOWN} of each kind"
     )
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
@@ -61,9 +61,10 @@ def _lint(options: argparse.Namespace) -> int:
         report = run(_subject(options, stack), options.skip)
     fatal, warnings = report.failed(Level.FATAL), report.failed(Level.WARNING)
     if options.json:
-        print(json.dumps(_document(report), indent=2))
+        print(json.dumps(document(report), indent=2))
     else:
-        _show(options, report)
+        shown = None if options.no_truncate else SHOWN
+        show(report, shown=shown, quiet=options.quiet, verbose=options.verbose)
     failed = fatal + (warnings if options.fatal_warnings else 0)
     if failed:
         raise BridgeError(
@@ -92,31 +93,33 @@ def _subject(options: argparse.Namespace, stack: ExitStack) -> Subject:
         return stack.enter_context(sources.remote(reference, network, progress, epoch))
 
 
-def _show(options: argparse.Namespace, report: Report) -> None:
+def show(
+    report: Report, *, shown: int | None = SHOWN, quiet: bool = False, verbose: bool = False
+) -> None:
+    """Print a report as bootc does, `shown` paths of each kind, all for None; if `quiet`, findings
+    alone, if `verbose` why lints were skipped, too."""
     from bridge.lint.model import Level
 
     for result in report.results:
-        if not result.findings:
-            continue
         is_fatal = result.lint.level is Level.FATAL
         head = f"{'Failed lint' if is_fatal else 'Lint warning'}: {result.lint.name}: "
-        for (problem, cure), group in groupby(sorted(result.findings, key=_kind), key=_kind):
+        findings = sorted(result.findings, key=_kind)  # which keeps the order of paths
+        for (problem, cure), group in groupby(findings, key=_kind):
             print(f"{head}{_plain(problem)}:")
             found = list(group)
-            shown = found if options.no_truncate else found[:_SHOWN]
-            for each in shown:
+            for each in found[:shown]:
                 print("  " + _plain(each.path + (f" ({each.detail})" if each.detail else "")))
-            if len(found) > len(shown):
-                print(f"  ...and {len(found) - len(shown):,} more")
+            if shown is not None and len(found) > shown:
+                print(f"  ...and {len(found) - shown:,} more")
             print(f"  cure: {cure}")
-    if options.quiet:
+    if quiet:
         return
     print(f"Checks passed: {report.passed}")
     if report.skipped:
         print(f"Checks skipped: {report.skipped}")
-        for result in report.results:
-            if result.skipped and options.verbose:
-                print(f"  {result.lint.name}: {result.skipped}")
+    for result in report.results:
+        if result.skipped and verbose:
+            print(f"  {result.lint.name}: {result.skipped}")
     for level, text in ((Level.WARNING, "Warnings"), (Level.FATAL, "Fatal")):
         if report.failed(level):
             print(f"{text}: {report.failed(level)}")
@@ -134,7 +137,8 @@ def _plain(text: str) -> str:
     )
 
 
-def _document(report: Report) -> dict[str, Any]:
+def document(report: Report) -> dict[str, Any]:
+    """Return a report as a `LintReport`, docs/lint.md."""
     from bridge.lint.model import Level
 
     return {
