@@ -43,9 +43,9 @@ _KINDS = (
         "(pip install --no-cache-dir)",
     ),
     (
-        re.compile(r"(var/cache)/.+"),
+        re.compile(r"(var/cache)/(?!debconf/).+"),
         "a cache",
-        "end the step with: find /var/cache -type f -delete",
+        "end the step with: find /var/cache -type f -not -path '/var/cache/debconf/*' -delete",
     ),
 )
 _BYTE_CODE = re.compile(r"(.*/)?__pycache__/([^/]+?)\.[a-z]+-?\d+[^/]*\.pyc")

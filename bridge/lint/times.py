@@ -16,7 +16,8 @@ _BUILD = 3600
 """Seconds: what was written this long before its layer was made, was written by the build. Not
 longer, for packages come with times of their own, and some are a day old."""
 _CURE = (
-    "build with buildah build --source-date-epoch SECONDS --rewrite-timestamp, or end each step "
+    "build with bootc-py build, which writes no times, or with buildah build --source-date-epoch "
+    "SECONDS --rewrite-timestamp, or end each step "
     'with: find / -xdev -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +'
 )
 

@@ -38,10 +38,11 @@ _PATTERNS = (
         "is a package list of the day",
         "end the step that runs apt-get update with: rm -rf /var/lib/apt/lists/*",
     ),
+    # debconf's database lies there, too, and is the same for the same packages.
     _pattern(
-        r"var/cache/.+",
+        r"var/cache/(?!debconf/).+",
         "is a cache of the build",
-        "end the step with: find /var/cache -type f -delete",
+        "end the step with: find /var/cache -type f -not -path '/var/cache/debconf/*' -delete",
     ),
     _pattern(
         r"var/tmp/.+",
