@@ -229,6 +229,22 @@ EFI_PROGRAM_MAX = 16 * MIB
 BOOT_MARGIN = 1 * MIB
 """One pax or GNU long-name header: room for 16 xattrs of the largest size."""
 
+# -- lint ------------------------------------------------------------------------------------
+INITRAMFS_MAX = 1 * GIB
+"""What an initramfs may unpack to: it is unpacked into memory at boot. Large ones have 200 MiB."""
+INITRAMFS_ENTRIES_MAX = 100_000
+"""Entries of an initramfs. Large ones have 5,000."""
+XZ_MEMORY_MAX = 128 * MIB
+"""Memory for an xz decoder: xz -9 takes 65 MiB, Linux wants a dictionary of 1 MiB by default."""
+ACCOUNTS_MAX = 4 * MIB
+"""A file of users or groups, or of sysusers.d; one line has a hundred bytes."""
+TMPFILES_MAX = 4 * MIB
+"""A file of tmpfiles.d; one line has a hundred bytes, and an image may have one for each path."""
+SECRET_READ = 64 * KIB
+"""What is read of a file to see whether it is a secret. Keys and credentials are smaller."""
+CACHE_LEAST = 1 * MIB
+"""A cache smaller than this is told of by nobody: it costs less than a look at it."""
+
 # -- health ----------------------------------------------------------------------------------
 FAILED_IMAGES = 64
 """Images that failed on this host and are remembered; a host sees a handful in its life."""

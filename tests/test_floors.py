@@ -25,9 +25,10 @@ FLOORS: dict[str, set[str]] = {
     "push": {"oci", "ostree", "layer", "registry", "pull"},
     "contents": {"oci", "ostree", "layer", "registry", "pull"},
     "packages": {"layer", "contents"},
-    "build": {"oci", "ostree", "layer", "registry", "pull", "push", "contents", "packages"},
     "sysroot": {"oci", "ostree", "layer", "registry", "pull"},
     "install": {"oci", "ostree", "layer", "registry", "pull", "sysroot"},
+    "lint": {"oci", "ostree", "layer", "registry", "pull", "contents", "sysroot"},
+    "build": {"oci", "ostree", "layer", "registry", "pull", "push", "contents", "packages"},
     "cli": {
         "oci",
         "ostree",
@@ -35,9 +36,10 @@ FLOORS: dict[str, set[str]] = {
         "registry",
         "pull",
         "push",
-        "build",
         "sysroot",
         "install",
+        "lint",
+        "build",
     },
 }
 GROUND = {"errors", "limits"}

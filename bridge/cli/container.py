@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from bridge.cli import lint
 from bridge.cli import options as shared
 
 
@@ -19,6 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_output(units)
     units.set_defaults(run=_install_units)
+
+    lint.configure(verbs.add_parser("lint", help="look for what is wrong in an image"))
 
 
 def _install_units(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ _COMMANDS = {
     "image": "pull, push, list, inspect, remove and prune stored images",
     "health": "tell whether this deployment is good, and roll back one that is not",
     "build": "build an OS image from a Containerfile",
-    "container": "prepare the root of an image while it is built",
+    "container": "prepare an image's root while it is built, and look for what is wrong in it",
     "fsck": "verify every object of a repository",
 }
 _LONGEST = 4000
