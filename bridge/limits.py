@@ -258,5 +258,13 @@ greenboot. One failure may be of the network, three are of the image."""
 # -- building --------------------------------------------------------------------------------
 PACKAGES_MAX = 64 * MIB
 """A file of a package database: dpkg's status of 5,000 packages has 6 MiB."""
+RPM_DATABASE_MAX = 1 * GIB
+"""rpm's database: 100 KiB for each package is usual."""
+RPM_PACKAGES_MAX = 100_000
+"""Packages in it; all of Fedora is 75,000."""
+RPM_HEADER_MAX = 64 * MIB
+"""One of its headers, held in memory: that of a font or firmware package has a few MiB."""
+RPM_SQLITE_STEPS_MAX = 1_000_000_000
+"""Instructions of SQLite's machine to read it: it takes some ten a package."""
 CHANGELOG_READ = 64 * KIB
 """What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""
