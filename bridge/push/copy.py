@@ -52,9 +52,10 @@ def copy(
     started = time.monotonic()
     with ExitStack() as stack:
         begin = open_origin(source, source_network or network, stack)
+        top = begin.top()  # before anything is made at the destination
         place = open_destination(destination, network, stack, source)
         try:
-            image = move(begin, place, progress or Progress())
+            image = move(begin, top, place, progress or Progress())
             place.finish(image.top.raw, image.top.media_type, tags)
         except NetworkError as error:
             raise NetworkError(f"{source} to {destination}: {error}") from error
@@ -82,10 +83,9 @@ class Moved:
     blobs: tuple[CopiedBlob, ...]
 
 
-def move(source: Origin, place: Destination, progress: Progress) -> Moved:
-    """Have everything at `place` but the document that `source` names, which is for the caller to
-    put there under its names. Same errors as `copy`."""
-    top = source.top()
+def move(source: Origin, top: Manifest | Index, place: Destination, progress: Progress) -> Moved:
+    """Have everything at `place` that `top` names, but not that, which is for the caller to put
+    there under its names. Same errors as `copy`."""
     below = list(_documents(source, top, 0)) if isinstance(top, Index) else []
     blobs: dict[Digest, Descriptor] = {}
     for document in (*below, top):
