@@ -36,12 +36,13 @@ def headers(database: Iterable[bytes], journal: Iterable[bytes] | None) -> Itera
         try:
             with closing(_opened(path)) as connection:
                 yield from _headers(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes what it does not like
             raise MalformedImage(f"rpm's database cannot be read: {error}") from None
 
 
 def _opened(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
+    connection.text_factory = bytes
     try:
         for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"):
             connection.execute(f"PRAGMA {pragma}")
@@ -67,12 +68,12 @@ def _headers(connection: sqlite3.Connection) -> Iterator[bytes]:
     found = connection.execute(
         "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'Packages'"
     ).fetchone()
-    if found is None or not str(found[0]).upper().startswith("CREATE TABLE "):
+    if found is None or not found[0].upper().startswith(b"CREATE TABLE "):
         raise MalformedImage("rpm's database has no table of packages")
     for count, (raw,) in enumerate(connection.execute("SELECT blob FROM Packages"), 1):
         if count > limits.RPM_PACKAGES_MAX:
             raise MalformedImage(f"rpm's database has more than {limits.RPM_PACKAGES_MAX} packages")
-        if not isinstance(raw, bytes):
+        if not isinstance(raw, bytes):  # a number, or nothing
             raise MalformedImage("rpm's database has a package without a header")
         yield raw
 
