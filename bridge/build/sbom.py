@@ -118,10 +118,10 @@ def time_of(created: str | None, source_date_epoch: str | None) -> datetime:
             ) from None
     try:
         found = datetime.fromisoformat(_microseconds(created or ""))
-    except ValueError:
+        found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return found.astimezone(UTC).replace(microsecond=0)
+    except (ValueError, OverflowError):
         return datetime.fromtimestamp(0, UTC)
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return found.astimezone(UTC).replace(microsecond=0)
 
 
 def _microseconds(text: str) -> str:
