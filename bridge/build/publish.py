@@ -36,7 +36,7 @@ from bridge.pull.progress import Progress
 from bridge.push.compress import Compression
 from bridge.push.copy import move, spool_directory
 from bridge.push.destination import Destination, open_destination
-from bridge.push.origin import Origin, open_origin
+from bridge.push.origin import Origin, open_origin, options_for
 from bridge.push.push import DEFAULT, PackedImage, pack_to
 from bridge.push.repack import repack
 from bridge.push.report import CopiedBlob, bytes_by_outcome
@@ -125,11 +125,13 @@ def publish(
     *,
     repo: Repository | None = None,
     network: NetworkOptions | None = None,
+    source_network: NetworkOptions | None = None,
     progress: Progress | None = None,
 ) -> PublishReport:
     """Publish an image: a stored one if `repo` is given, else one in a registry or a layout.
 
-    Without a change of compression the latter keeps all its digests. Raises what reading the one
+    `network` is for both ends unless the source has options of its own; its `creds` are then shown
+    to the destination only, if that is another host. Without a change of compression the latter keeps all its digests. Raises what reading the one
     place and writing the other raise, `UsageError` for a combination that there is not, and
     `MalformedImage` for a package database that cannot be read; whatever is raised, no name leads
     to anything that is not whole.
@@ -138,13 +140,14 @@ def publish(
     progress = progress or Progress()
     started = time.monotonic()
     names = names_of(destination, wanted.tags)
+    reading = source_network or options_for(reference, destination, network)
     if wanted.format == OSTREE:
         return _encapsulated()
     with ExitStack() as stack:
         # The source is looked at first, so that where there is none nothing is made elsewhere.
         source = None
         if repo is None:
-            source = open_origin(reference, network, stack)
+            source = open_origin(reference, reading, stack)
             top = source.top()
         else:
             images.find(repo, reference)
@@ -158,7 +161,7 @@ def publish(
             attached = []
             if wanted.sbom is not None:
                 place.write(image.top.raw, image.top.media_type)
-                bill = _bill(reference, destination, image.top, repo, network, progress)
+                bill = _bill(reference, destination, image.top, repo, reading, progress)
                 attached.append(_attach(place, image.top, make(bill, wanted.sbom), bill))
             place.finish(image.top.raw, image.top.media_type, names)
         except NetworkError as error:

@@ -52,6 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--compression-level", type=int, metavar="N", help="default: that of the compression"
     )
     parser.add_argument("--digestfile", metavar="FILE", help="write the image's digest to FILE")
+    parser.add_argument(
+        "--src-creds",
+        metavar="USER:PASSWORD",
+        help="credentials for the image's registry (default: --creds, if it is DEST's, too)",
+    )
     shared.add_network(parser)
     shared.add_output(parser, progress=True)
     parser.set_defaults(run=run)
@@ -78,10 +83,23 @@ def run(options: argparse.Namespace) -> int:
     image = shared.image_reference(options.image)
     destination = shared.image_reference(options.destination)
     network = shared.network_options(options)
+    reading = None
+    if options.src_creds is not None:
+        reading = shared.network_options(
+            argparse.Namespace(**{**vars(options), "creds": options.src_creds})
+        )
     with ExitStack() as stack:
         repo = stack.enter_context(shared.open_repository(options)) if options.repo else None
         progress = stack.enter_context(shared.progress(options))
-        report = publish(image, destination, wanted, repo=repo, network=network, progress=progress)
+        report = publish(
+            image,
+            destination,
+            wanted,
+            repo=repo,
+            network=network,
+            source_network=reading,
+            progress=progress,
+        )
     if options.digestfile:
         with open(options.digestfile, "w", encoding="ascii") as file:
             file.write(report.digest)

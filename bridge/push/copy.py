@@ -27,7 +27,7 @@ from bridge.oci.reference import ImageReference
 from bridge.ostree import durable
 from bridge.pull.progress import Progress, Stage
 from bridge.push.destination import Destination, open_destination
-from bridge.push.origin import Origin, open_origin
+from bridge.push.origin import Origin, open_origin, options_for
 from bridge.push.report import CopiedBlob, CopyReport
 from bridge.registry.options import NetworkOptions
 
@@ -44,14 +44,15 @@ def copy(
     """Copy what `source` names to `destination`, byte for byte, and name it `tags` there.
 
     Without tags it gets the one in `destination`. `network` is for both ends unless the source has
-    options of its own. Raises `NotFound`, `NotAuthorised`, `NetworkError`, `VerificationFailed` for
+    options of its own; its `creds` are then shown to one host only. Raises `NotFound`, `NotAuthorised`, `NetworkError`, `VerificationFailed` for
     what does not have its digest, `MalformedImage`, and `UsageError` for a destination that cannot
     be written to; the names are then what they were before.
     """
     network = network or NetworkOptions()
     started = time.monotonic()
     with ExitStack() as stack:
-        begin = open_origin(source, source_network or network, stack)
+        reading = source_network or options_for(source, destination, network)
+        begin = open_origin(source, reading, stack)
         top = begin.top()  # before anything is made at the destination
         place = open_destination(destination, network, stack, source)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import BinaryIO, Protocol
 
 from bridge import limits
@@ -48,6 +49,19 @@ def open_origin(reference: ImageReference, network: NetworkOptions, stack: ExitS
     path, tag = reference.layout
     kind = Archive if reference.transport is Transport.OCI_ARCHIVE else Layout
     return _LayoutOrigin(stack.enter_context(kind.open(path)), tag)
+
+
+def options_for(
+    source: ImageReference, destination: ImageReference, network: NetworkOptions
+) -> NetworkOptions:
+    """Return the options for reading a source where those given are for the destination.
+
+    They are the same, but `creds` are not shown to another host.
+    """
+    registries = all(each.transport is Transport.REGISTRY for each in (source, destination))
+    if registries and source.registry.host != destination.registry.host:
+        return replace(network, creds=None)
+    return network
 
 
 class _RegistryOrigin:
