@@ -131,10 +131,10 @@ def publish(
     """Publish an image: a stored one if `repo` is given, else one in a registry or a layout.
 
     `network` is for both ends unless the source has options of its own; its `creds` are then shown
-    to the destination only, if that is another host. Without a change of compression the latter keeps all its digests. Raises what reading the one
-    place and writing the other raise, `UsageError` for a combination that there is not, and
-    `MalformedImage` for a package database that cannot be read; whatever is raised, no name leads
-    to anything that is not whole.
+    to the destination only, if that is another host. Without a change of compression an image that
+    is not stored keeps all its digests. Raises what reading the one place and writing the other
+    raise, `UsageError` for a combination that there is not, and `MalformedImage` for a package
+    database that cannot be read; whatever is raised, no name leads to anything that is not whole.
     """
     wanted, network = wanted or Wanted(), network or NetworkOptions()
     progress = progress or Progress()

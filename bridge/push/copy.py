@@ -44,9 +44,10 @@ def copy(
     """Copy what `source` names to `destination`, byte for byte, and name it `tags` there.
 
     Without tags it gets the one in `destination`. `network` is for both ends unless the source has
-    options of its own; its `creds` are then shown to one host only. Raises `NotFound`, `NotAuthorised`, `NetworkError`, `VerificationFailed` for
-    what does not have its digest, `MalformedImage`, and `UsageError` for a destination that cannot
-    be written to; the names are then what they were before.
+    options of its own; its `creds` are then shown to one host only. Raises `NotFound`,
+    `NotAuthorised`, `NetworkError`, `VerificationFailed` for what does not have its digest,
+    `MalformedImage`, and `UsageError` for a destination that cannot be written to; the names are
+    then what they were before.
     """
     network = network or NetworkOptions()
     started = time.monotonic()
