@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cyclonedx.model import Property
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
@@ -40,8 +41,10 @@ def render(bill: Bill) -> bytes:
             component=image, timestamp=bill.created, tools=ToolRepository(components=[tool])
         ),
         components=packages,
+        dependencies=[
+            Dependency(image.bom_ref, [Dependency(each.bom_ref) for each in packages]),
+        ],
     )
-    document.register_dependency(image, packages)
     return f"{JsonV1Dot6(document).output_as_string(indent=2)}\n".encode()
 
 
