@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bridge import limits
@@ -103,15 +103,21 @@ def fallback_tag(subject: Digest) -> str:
     return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
 
 
-def with_referrer(listed: Mapping[str, Any] | None, added: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return the index of a fallback tag with more descriptors in it, all that it had included.
+def with_referrer(
+    listed: Mapping[str, Any] | None,
+    added: Iterable[Mapping[str, Any]],
+    without: Collection[str] = (),
+) -> bytes:
+    """Return the index of a fallback tag with more descriptors in it, all that it had included but
+    for those `without` which it is to be.
 
     `listed` is the index that is there, as JSON has it. `MalformedImage` where it gets too large.
     """
     index = dict(listed or {"schemaVersion": 2}) | {"mediaType": OCI_INDEX}
     entries: dict[str, Mapping[str, Any]] = {}
     for each in (*index.get("manifests", ()), *added):
-        entries.setdefault(each["digest"], each)
+        if each["digest"] not in without:
+            entries.setdefault(each["digest"], each)
     index["manifests"] = list(entries.values())
     raw = dumps(index)
     if len(entries) > limits.INDEX_ENTRIES_MAX or len(raw) > limits.MANIFEST_MAX:

@@ -15,11 +15,18 @@ from typing import Any
 from urllib.parse import quote, urljoin
 
 from bridge import limits
-from bridge.errors import BridgeError, MalformedImage, NetworkError
+from bridge.errors import BridgeError, MalformedImage, NetworkError, NotFound
 from bridge.oci import strict_json
 from bridge.oci.artifact import chosen, described, descriptor_of, fallback_tag, with_referrer
 from bridge.oci.digest import Digest
-from bridge.oci.model import OCI_INDEX, Descriptor, Index, parse_document
+from bridge.oci.model import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_INDEX,
+    Descriptor,
+    Index,
+    parse_document,
+)
 from bridge.registry.auth import describe
 from bridge.registry.endpoint import EndpointClient
 from bridge.registry.message import next_page, origin
@@ -179,6 +186,8 @@ class _Listing:
         self._tag = tag
         self._entries: dict[str, dict[str, Any]] = {}
         """All that were seen there, and ours: none of them may be missing at the end."""
+        self._deleted: set[str] = set()
+        """What the list names and the registry has no more: some take no such list."""
 
     def add(self, entry: dict[str, Any]) -> None:
         """Have the entry there, and all that others put there."""
@@ -187,7 +196,7 @@ class _Listing:
         for _ in range(limits.REFERRERS_TRIES):
             listed = self._read()
             there = {each["digest"] for each in (listed or {}).get("manifests", ())}
-            if self._entries.keys() <= there:
+            if self._entries.keys() - self._deleted <= there:
                 if settled:
                     return
                 # Who read the list before we wrote it may write theirs just now.
@@ -195,9 +204,24 @@ class _Listing:
                 self._pusher.transport.pause(limits.REFERRERS_SETTLE)
             else:
                 settled = False
-                raw = with_referrer(listed, self._entries.values())
-                self._pusher.put_manifest(raw, OCI_INDEX, self._tag)
+                self._write(listed)
         raise self._lost()
+
+    def _write(self, listed: dict[str, Any] | None) -> None:
+        raw = with_referrer(listed, self._entries.values(), without=self._deleted)
+        try:
+            self._pusher.put_manifest(raw, OCI_INDEX, self._tag)
+        except (NetworkError, NotFound):
+            deleted = {each for each in self._entries if not self._has(each)}
+            if not deleted - self._deleted:
+                raise
+            self._deleted |= deleted
+
+    def _has(self, digest: str) -> bool:
+        kinds = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
+        reply = self._pusher.send("HEAD", f"manifests/{digest}", {"Accept": kinds})
+        reply.close()
+        return reply.status != 404
 
     def _read(self) -> dict[str, Any] | None:
         pusher = self._pusher

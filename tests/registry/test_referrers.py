@@ -344,6 +344,29 @@ def test_a_list_that_is_never_left_alone(
         push(pusher, SPDX, OCI_MANIFEST, None, Support())
 
 
+def test_what_was_deleted_does_not_stand_in_the_way(server: Server, pusher: Pusher) -> None:
+    """Some registries take no list of what they do not have."""
+    listed = Listed(server, index(OTHER, THIRD))
+    answer = listed.answer
+
+    def strict(seen: Seen) -> Answer:
+        if seen.method == "PUT" and Digest.of(OTHER) in seen.body.decode():
+            return Answer(400, b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}')
+        return answer(seen)
+
+    server.on(LIST, strict)
+    server.on(f"/v2/a/b/manifests/{Digest.of(OTHER)}", Answer(404))
+    push(pusher, SPDX, OCI_MANIFEST, None, Support())
+    assert sorted(listed.digests) == sorted(digests(SPDX, THIRD))
+
+
+def test_a_list_that_is_refused_for_another_reason(server: Server, pusher: Pusher) -> None:
+    listed = Listed(server, index(OTHER))
+    server.on(LIST, listed.answer, Answer(400))
+    with pytest.raises(NetworkError, match="answered 400"):
+        push(pusher, SPDX, OCI_MANIFEST, None, Support())
+
+
 def test_a_tag_that_is_an_image_is_not_overwritten(server: Server, pusher: Pusher) -> None:
     listed = Listed(server, OTHER)
     with pytest.raises(MalformedImage, match="is no index"):
