@@ -40,7 +40,7 @@ from bridge.pull.progress import Progress
 from bridge.push.compress import Compression
 from bridge.push.copy import copy
 from bridge.push.layouts import ArchiveWriter, LayoutWriter
-from bridge.push.origin import open_origin
+from bridge.push.origin import open_origin, options_for
 from bridge.push.repack import is_packed, repack
 from bridge.registry.options import NetworkOptions
 from bridge.registry.outcome import Outcome
@@ -363,3 +363,23 @@ def test_layers_that_are_not_what_the_configuration_says(tmp_path: Path) -> None
     made = image(LOWER, UPPER, diff_ids=[Digest.of(LOWER)])
     with pytest.raises(MalformedImage, match="disagree"):
         packed(written(tmp_path / "x", made), str(tmp_path / "out"), Compression.ZSTD)
+
+
+# -- credentials -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "shown"),
+    [
+        ("quay.io/a/b", "quay.io/c/d", True),
+        ("quay.io/a/b", "other.example/a/b", False),
+        ("quay.io/a/b", "quay.io:443/a/b", False),
+        ("oci:/dir", "quay.io/a/b", True),
+        ("quay.io/a/b", "oci:/dir", True),
+    ],
+)
+def test_credentials_are_for_one_host(source: str, target: str, shown: bool) -> None:
+    given = NetworkOptions(creds="user:secret", authfile="/file", retry_times=7)
+    found = options_for(parse_reference(source), parse_reference(target), given)
+    assert found.creds == ("user:secret" if shown else None)
+    assert (found.authfile, found.retry_times) == ("/file", 7)
