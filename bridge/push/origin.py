@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import BinaryIO, Protocol
 
 from bridge import limits
-from bridge.errors import MalformedImage
+from bridge.errors import MalformedImage, VerificationFailed
 from bridge.oci.digest import Digest
 from bridge.oci.layout import Archive, ImageLayout, Layout
 from bridge.oci.model import Descriptor, Index, Manifest, parse_document
-from bridge.oci.reference import ImageReference, Transport
+from bridge.oci.reference import ImageReference, Signature, Transport
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
 
@@ -42,8 +42,16 @@ class Origin(Protocol):
 
 
 def open_origin(reference: ImageReference, network: NetworkOptions, stack: ExitStack) -> Origin:
-    """Return the place that `reference` names; it is closed with `stack`."""
+    """Return the place that `reference` names; it is closed with `stack`.
+
+    Raises `VerificationFailed` for a reference that demands a signature: none is looked at here.
+    """
     reference.require_supported()
+    if reference.signature is Signature.SIGNED:
+        raise VerificationFailed(
+            f"{reference}: a copy does not check signatures, which this form of reference demands; "
+            f"name it as {reference}"
+        )
     if reference.transport is Transport.REGISTRY:
         return _RegistryOrigin(reference, network, stack)
     path, tag = reference.layout

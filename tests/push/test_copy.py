@@ -245,6 +245,14 @@ def test_without_a_source_nothing_is_made(tmp_path: Path) -> None:
         assert not os.path.exists(target.layout[0])
 
 
+def test_a_reference_that_demands_a_signature(tmp_path: Path) -> None:
+    source = written(tmp_path, image(LOWER))
+    demands = parse_reference(f"ostree-image-signed:{source}")
+    with pytest.raises(VerificationFailed, match=f"name it as {source}"):
+        copy(demands, kinds(tmp_path)[0])
+    assert not (tmp_path / "out").exists()
+
+
 # -- what refers to an image, in layouts -----------------------------------------------------------
 
 
