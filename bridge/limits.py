@@ -17,6 +17,8 @@ LAYERS_MAX = 500
 """Overlay engines stop at 128 layers; a rechunked OS image has up to about 450."""
 INDEX_ENTRIES_MAX = 10_000
 """Platforms of one image: dozens. Each entry becomes an object in memory."""
+INDEX_DEPTH_MAX = 3
+"""Indexes in one another, where an image is copied with all that it lists: one is usual."""
 JSON_DEPTH_MAX = 100
 """Lists and objects in one another; documents of images and registries need less than ten."""
 LAYOUT_MARKER_MAX = 64 * KIB
@@ -54,6 +56,14 @@ TAG_PAGES_MAX = 1000
 """Pages of a tag list: a registry that always links to another one would never end."""
 TAG_PAGE_MAX = 4 * MIB
 """A page of 1,000 tags of 128 characters is 135 KB."""
+REFERRERS_PAGES_MAX = 100
+"""Pages of a list of referrers: an image has a handful of them, a page hundreds."""
+REFERRERS_TRIES = 50
+"""Times that the index of a fallback tag is read while others write it: each of so many writers
+gets theirs in before the last one has to."""
+REFERRERS_SETTLE = 0.3
+"""A pause before that index is read for the last time: another writer takes two round trips from
+reading it to writing it."""
 AUTH_FILE_MAX = 4 * MIB
 """A few entries; read into memory whole."""
 TOKEN_LIFETIME = 60.0
@@ -264,5 +274,13 @@ greenboot. One failure may be of the network, three are of the image."""
 # -- building --------------------------------------------------------------------------------
 PACKAGES_MAX = 64 * MIB
 """A file of a package database: dpkg's status of 5,000 packages has 6 MiB."""
+RPM_DATABASE_MAX = 1 * GIB
+"""rpm's database: 100 KiB for each package is usual."""
+RPM_PACKAGES_MAX = 100_000
+"""Packages in it; all of Fedora is 75,000."""
+RPM_HEADER_MAX = 64 * MIB
+"""One of its headers, held in memory: that of a font or firmware package has a few MiB."""
+RPM_SQLITE_STEPS_MAX = 1_000_000_000
+"""Instructions of SQLite's machine to read it: it takes some ten a package."""
 CHANGELOG_READ = 64 * KIB
 """What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 need_packages python3 python3-venv mmdebstrap buildah skopeo umoci docker-registry ostree zstd \
     crun podman apache2-utils acl attr netavark uidmap gcc libc6-dev strace e2fsprogs btrfs-progs \
     xfsprogs dosfstools mtools fdisk grub-common qemu-system-x86 ovmf libselinux1 selinux-utils \
-    erofs-utils cpio lz4
+    erofs-utils cpio lz4 rpm
 need_environment test,dev
 python=.venv/bin/python
 $python -m ruff check .

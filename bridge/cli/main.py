@@ -27,6 +27,7 @@ _COMMANDS = {
     "config-diff": "show what was changed in /etc",
     "install": "install an image onto a disk or into a file system",
     "image": "pull, push, list, inspect, remove and prune stored images",
+    "publish": "copy an image to where others get it, with what belongs to it",
     "health": "tell whether this deployment is good, and roll back one that is not",
     "build": "build an OS image from a Containerfile",
     "container": "prepare an image's root while it is built, and look for what is wrong in it",

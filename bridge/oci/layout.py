@@ -45,18 +45,20 @@ class ImageLayout(ABC):
     def resolve(self, tag: str | None = None) -> Descriptor:
         """Return the descriptor of the manifest or index that `tag` names.
 
-        Without a tag the layout must hold exactly one. A tag is looked for in `index.json` first,
-        then in the indexes it lists. Raises `NotFound`, `MalformedImage`, and `UsageError` when
-        there are several and none was named.
+        Without a tag the layout must hold exactly one, apart from artifacts that refer to it. A tag
+        is looked for in `index.json` first, then in the indexes it lists. Raises `NotFound`,
+        `MalformedImage`, and `UsageError` when there are several and none was named.
         """
         index = self.index()
         if tag is None:
-            if len(index.manifests) == 1:
-                return index.manifests[0]
-            if not index.manifests:
+            images = [each for each in index.manifests if not each.artifact_type]
+            images = images or list(index.manifests)
+            if len({each.digest for each in images}) == 1:
+                return images[0]
+            if not images:
                 raise NotFound(f"{self.path}: the layout holds no image")
             raise UsageError(
-                f"{self.path}: the layout holds {len(index.manifests)} images; name one as "
+                f"{self.path}: the layout holds {len(images)} images; name one as "
                 f"{self.path}:TAG ({_tags(index)})"
             )
         nested = (self._nested(entry) for entry in index.manifests if entry.media_type == OCI_INDEX)

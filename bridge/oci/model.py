@@ -20,6 +20,8 @@ from bridge.oci.digest import Digest
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+"""Of the two bytes `{}`, where a document must name a blob and there is nothing to say."""
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -90,9 +92,12 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
+    artifact_type: str = ""
+    """What kind of artifact a manifest is, if it is none of an image."""
 
     @classmethod
     def parse(cls, value: object) -> Descriptor:
+        """Return the descriptor that a JSON value is; `MalformedImage` where it is none."""
         data = _object(value, "descriptor")
         size = data.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
@@ -104,6 +109,7 @@ class Descriptor:
             size=size,
             annotations=_annotations(data),
             platform=None if where is None else _platform(_object(where, "platform")),
+            artifact_type=_artifact_type(data),
         )
 
 
@@ -117,6 +123,10 @@ class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
     annotations: Mapping[str, str]
+    subject: Descriptor | None = None
+    """The manifest that this one refers to: what it signs, describes or changes."""
+    artifact_type: str = ""
+    """As the document has it; empty in an image's."""
 
     @property
     def image_bytes(self) -> int:
@@ -133,6 +143,8 @@ class Index:
     digest: Digest
     manifests: tuple[Descriptor, ...]
     annotations: Mapping[str, str]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
 
     def select(self, platform: Platform) -> Descriptor:
         """Return the first manifest for `platform`; `MalformedImage` names those on offer."""
@@ -193,7 +205,7 @@ def parse_document(raw: bytes, media_type: str | None = None) -> Manifest | Inde
         if len(entries) > limits.INDEX_ENTRIES_MAX:
             raise MalformedImage(f"index with {len(entries)} entries")
         manifests = tuple(Descriptor.parse(entry) for entry in entries)
-        return Index(raw, kind, digest, manifests, _annotations(data))
+        return Index(raw, kind, digest, manifests, _annotations(data), *_referring(data))
     if kind not in MANIFEST_TYPES:
         raise MalformedImage(f"document of unsupported media type {kind!r:.200}")
     layers = _list(data.get("layers"), "a manifest's layers")
@@ -201,7 +213,7 @@ def parse_document(raw: bytes, media_type: str | None = None) -> Manifest | Inde
         raise MalformedImage(f"image with {len(layers)} layers; the limit is {limits.LAYERS_MAX}")
     config = Descriptor.parse(data.get("config"))
     parsed = tuple(Descriptor.parse(layer) for layer in layers)
-    return Manifest(raw, kind, digest, config, parsed, _annotations(data))
+    return Manifest(raw, kind, digest, config, parsed, _annotations(data), *_referring(data))
 
 
 def shown(text: str) -> str:
@@ -265,6 +277,16 @@ def _string_map(value: object, what: str) -> dict[str, str]:
 
 def _annotations(data: dict[str, Any]) -> dict[str, str]:
     return _string_map(data.get("annotations"), "annotations")
+
+
+def _referring(data: dict[str, Any]) -> tuple[Descriptor | None, str]:
+    subject = data.get("subject")
+    return None if subject is None else Descriptor.parse(subject), _artifact_type(data)
+
+
+def _artifact_type(data: dict[str, Any]) -> str:
+    value = data.get("artifactType")
+    return "" if value in (None, "") else _text(value, "artifactType")
 
 
 def _platform(data: dict[str, Any]) -> Platform:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -16,17 +16,30 @@ from bridge.registry.outcome import Outcome
 
 
 class Destination(Protocol):
-    """Takes blobs in any order, from several threads, and then the manifest that names them."""
+    """Takes blobs in any order, from several threads, then documents, and last the names.
+
+    Until `finish` nothing there has changed for whoever asks for a tag.
+    """
 
     meter: Meter
+
+    def has(self, digest: Digest, size: int) -> Outcome | None:
+        """Return how a blob came to be there without being sent; None where it has to be."""
 
     def put(
         self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
     ) -> Outcome:
         """Have the content of the file `fd`, of that digest and size, there as a blob."""
 
-    def finish(self, manifest: bytes, media_type: str) -> Digest:
-        """Have the manifest there, under the name that was asked for; return its digest."""
+    def write(self, document: bytes, media_type: str) -> Digest:
+        """Have a manifest or index there under its digest alone; return that."""
+
+    def attach(self, document: bytes, media_type: str) -> Digest:
+        """Have a manifest there that refers to another one, so that it is found from that one."""
+
+    def finish(self, document: bytes, media_type: str, tags: Sequence[str] = ()) -> Digest:
+        """Have a manifest or index there under these tags, one after the other, by default the one
+        that was asked for; return its digest."""
 
 
 def open_destination(
@@ -62,21 +75,47 @@ class _RegistryDestination:
     ) -> None:
         # A layout on disk needs none of this, and to import it costs more than to write one.
         from bridge.registry.push import Pusher
+        from bridge.registry.referrers import Support
 
         self.meter = Meter()
         self._reference = reference
         self._pusher = Pusher(reference, network, meter=self.meter)
+        self._support = Support()
         stack.callback(self._pusher.close)
         self._mount_from: str | None = None
         if lender is not None and lender.transport is Transport.REGISTRY:
             other = lender.registry
             if other.host == reference.host and other.repository != reference.repository:
                 self._mount_from = other.repository
+        self._lacks: set[Digest] = set()
+
+    def has(self, digest: Digest, size: int) -> Outcome | None:
+        if self._pusher.has_blob(digest, size):
+            return Outcome.SKIPPED
+        if self._mount_from is not None and self._pusher.borrow(digest, self._mount_from):
+            return Outcome.MOUNTED
+        self._lacks.add(digest)
+        return None
 
     def put(
         self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
     ) -> Outcome:
-        return self._pusher.push_blob(fd, digest, size, mount_from=self._mount_from, told=told)
+        lacks = digest in self._lacks
+        lender = None if lacks else self._mount_from
+        return self._pusher.push_blob(fd, digest, size, mount_from=lender, lacks=lacks, told=told)
 
-    def finish(self, manifest: bytes, media_type: str) -> Digest:
-        return self._pusher.push_manifest(manifest, media_type, self._reference.tag)
+    def write(self, document: bytes, media_type: str) -> Digest:
+        return self._put(document, media_type, None)
+
+    def attach(self, document: bytes, media_type: str) -> Digest:
+        return self._put(document, media_type, None)
+
+    def finish(self, document: bytes, media_type: str, tags: Sequence[str] = ()) -> Digest:
+        for tag in tags or (self._reference.tag,):
+            digest = self._put(document, media_type, tag)
+        return digest
+
+    def _put(self, document: bytes, media_type: str, tag: str | None) -> Digest:
+        from bridge.registry import referrers
+
+        return referrers.push(self._pusher, document, media_type, tag, self._support)

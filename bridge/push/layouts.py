@@ -11,15 +11,16 @@ import json
 import os
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from bridge import limits
 from bridge.errors import BridgeError, UsageError, VerificationFailed
 from bridge.oci import strict_json
+from bridge.oci.artifact import described, descriptor_of
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.layout import REF_NAME, Layout
-from bridge.oci.model import OCI_INDEX
+from bridge.oci.model import OCI_INDEX, Descriptor, parse_document
 from bridge.ostree import durable
 from bridge.registry.meter import Meter
 from bridge.registry.outcome import Outcome
@@ -36,6 +37,7 @@ class LayoutWriter:
         self.meter = Meter()
         self._fd = fd
         self._tag = tag
+        self._attached: list[dict[str, Any]] = []
 
     @classmethod
     def open(cls, path: str, tag: str | None) -> LayoutWriter:
@@ -67,21 +69,38 @@ class LayoutWriter:
         self._write(digest, _chunks(fd, size, told))
         return Outcome.PUSHED
 
-    def finish(self, manifest: bytes, media_type: str) -> Digest:
-        """Write the manifest, and have the index name it under the tag.
+    def has(self, digest: Digest, size: int) -> Outcome | None:
+        """Tell whether a blob is there, and is what its name says."""
+        return Outcome.SKIPPED if self._has(digest, size) else None
 
-        It takes the place of what had that tag; without one, of what has none.
+    def write(self, document: bytes, media_type: str) -> Digest:
+        """Write a manifest or index as a blob, which nothing in `index.json` names."""
+        digest = Digest.of(document)
+        self._write(digest, document)
+        return digest
+
+    def attach(self, document: bytes, media_type: str) -> Digest:
+        """Write a manifest that refers to another one; `finish` has the index name it, too."""
+        digest = self.write(document, media_type)
+        self._attached.append(_referrer(document, media_type))
+        return digest
+
+    def finish(self, document: bytes, media_type: str, tags: Sequence[str] = ()) -> Digest:
+        """Write the manifest, and have the index name it under the tags.
+
+        It takes the place of what had those; without any, of the image that has none.
         """
-        digest = Digest.of(manifest)
-        self._write(digest, manifest)
+        digest = self.write(document, media_type)
+        names = tags or (self._tag,)
         fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed: others write here, too
         index = self._index()
+        attached = {each["digest"] for each in self._attached}
         index["manifests"] = [
             each
             for each in index["manifests"]
-            if (each.get("annotations") or {}).get(REF_NAME) != self._tag
+            if each["digest"] not in attached and not _is_named(each, names)
         ]
-        index["manifests"].append(_descriptor(digest, len(manifest), media_type, self._tag))
+        index["manifests"] += _named(document, media_type, names) + self._attached
         durable.replace_file(_INDEX, json.dumps(index, separators=(",", ":")).encode(), self._fd)
         return digest
 
@@ -135,6 +154,8 @@ class ArchiveWriter:
         self._tag = tag
         self._lock = threading.Lock()
         self._files: dict[Digest, tuple[int, int]] = {}
+        self._documents: dict[Digest, bytes] = {}
+        self._attached: list[dict[str, Any]] = []
 
     @classmethod
     def create(cls, path: str, tag: str | None) -> ArchiveWriter:
@@ -157,19 +178,35 @@ class ArchiveWriter:
                 self._files[digest] = (os.dup(fd), size)
         return Outcome.PUSHED
 
-    def finish(self, manifest: bytes, media_type: str) -> Digest:
-        """Write the archive, blobs in the order of their names: it is the same each time."""
-        digest = Digest.of(manifest)
-        members = self._members(digest, manifest, media_type)
-        durable.replace_file(self._name, members, self._directory)
+    def has(self, digest: Digest, size: int) -> Outcome | None:
+        """Return None: an archive is always made anew."""
+        return None
+
+    def write(self, document: bytes, media_type: str) -> Digest:
+        """Keep a manifest or index for the archive, which nothing in `index.json` names."""
+        digest = Digest.of(document)
+        self._documents[digest] = document
         return digest
 
-    def _members(self, digest: Digest, manifest: bytes, media_type: str) -> Iterator[bytes]:
+    def attach(self, document: bytes, media_type: str) -> Digest:
+        """Keep a manifest that refers to another one; the index names it, too."""
+        self._attached.append(_referrer(document, media_type))
+        return self.write(document, media_type)
+
+    def finish(self, document: bytes, media_type: str, tags: Sequence[str] = ()) -> Digest:
+        """Write the archive, blobs in the order of their names: it is the same each time."""
+        digest = self.write(document, media_type)
+        entries = _named(document, media_type, tags or (self._tag,)) + self._attached
+        durable.replace_file(self._name, self._members(digest, entries), self._directory)
+        return digest
+
+    def _members(self, first: Digest, entries: list[dict[str, Any]]) -> Iterator[bytes]:
         index = _new_index()
-        index["manifests"] = [_descriptor(digest, len(manifest), media_type, self._tag)]
+        index["manifests"] = entries
         yield from _member(_MARKER, _MARKER_TEXT)
         yield from _member(_INDEX, json.dumps(index, separators=(",", ":")).encode())
-        yield from _member(_path(digest), manifest)
+        for document in sorted(self._documents, key=lambda each: (each != first, each)):
+            yield from _member(_path(document), self._documents[document])
         for blob, (fd, size) in sorted(self._files.items()):
             yield from _header(_path(blob), size)
             yield from _chunks(fd, size)
@@ -193,9 +230,19 @@ def _new_index() -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 
-def _descriptor(digest: Digest, size: int, media_type: str, tag: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
-    return found | {"annotations": {REF_NAME: tag}} if tag else found
+def _named(document: bytes, media_type: str, tags: Iterable[str | None]) -> list[dict[str, Any]]:
+    found = described(Descriptor(media_type, Digest.of(document), len(document)))
+    return [found | {"annotations": {REF_NAME: tag}} if tag else found for tag in tags]
+
+
+def _is_named(entry: dict[str, Any], tags: Iterable[str | None]) -> bool:
+    tag = (entry.get("annotations") or {}).get(REF_NAME)
+    # What has no tag is an image that was written without one, or an artifact, which never has one.
+    return tag in tags and (tag is not None or not entry.get("artifactType"))
+
+
+def _referrer(document: bytes, media_type: str) -> dict[str, Any]:
+    return described(descriptor_of(parse_document(document, media_type)))
 
 
 def _chunks(

@@ -7,21 +7,20 @@ the one that was pulled; the manifest is new, for the blobs are, and is written 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from bridge import limits
 from bridge.errors import BridgeError, DamagedRepository, MalformedImage, NetworkError
-from bridge.layer import zstd_chunked
 from bridge.layer.toc_entry import NotHeld
 from bridge.oci.digest import Digest
-from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST
+from bridge.oci.model import OCI_MANIFEST
 from bridge.oci.reference import ImageReference
 from bridge.ostree import lock
 from bridge.ostree.repository import Repository
@@ -31,19 +30,12 @@ from bridge.pull.progress import Progress, Stage
 from bridge.push.compress import Compression, Packed, check_level, pack
 from bridge.push.destination import Destination, open_destination
 from bridge.push.export import export
+from bridge.push.packed_manifest import packed_manifest
 from bridge.push.report import PushedLayer, PushReport
 from bridge.registry.options import NetworkOptions
 from bridge.registry.outcome import Outcome
 
 DEFAULT = Compression.ZSTD_CHUNKED
-
-_OF_COMPRESSION = (
-    zstd_chunked.PREFIX,
-    zstd_chunked.OLD_PREFIX,
-    "containerd.io/snapshot/stargz/",
-    "io.containers.estargz.",
-)
-"""What layers' annotations begin with that speak of the blob, not of what is in it."""
 
 
 def push(
@@ -63,18 +55,14 @@ def push(
     for an image or a layer's skeleton that is not stored, `DamagedRepository` where a layer cannot
     be made again as it was, `UsageError`, and what the destination raises.
     """
-    progress = progress or Progress()
-    check_level(compression, level)
     started = time.monotonic()
+    check_level(compression, level)
     with ExitStack() as stack:
-        # Nobody prunes meanwhile; to pull is nobody kept from.
-        stack.enter_context(lock.held(repo.fd, ".lock", repo.path, shared=True))
-        image = images.find(repo, reference)
+        images.find(repo, reference)  # before anything is made at the destination
         place = open_destination(target, network or NetworkOptions(), stack, reference)
-        one = _Push(repo, image, place, compression, level, progress)
         try:
-            layers = one.layers()
-            digest = one.finish(layers)
+            made = pack_to(repo, reference, place, compression, level, progress or Progress())
+            digest = place.finish(made.manifest, OCI_MANIFEST)
         except NetworkError as error:
             raise NetworkError(f"{target}: {error}") from error
     return PushReport(
@@ -82,12 +70,38 @@ def push(
         destination=str(target),
         compression=compression.value,
         digest=digest,
-        config=image.manifest.config.digest,
-        layers=layers,
+        config=made.config,
+        layers=made.layers,
         requests=place.meter.requests,
         retries=place.meter.retries,
         seconds=time.monotonic() - started,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PackedImage:
+    """An image all of which is at the destination, but for its manifest."""
+
+    manifest: bytes
+    config: Digest
+    layers: tuple[PushedLayer, ...]
+
+
+def pack_to(
+    repo: Repository,
+    reference: ImageReference,
+    place: Destination,
+    compression: Compression,
+    level: int | None,
+    progress: Progress,
+) -> PackedImage:
+    """Have the layers and the configuration of a stored image at `place`, and return its manifest,
+    which is for the caller to put there under its names. Same errors as `push`."""
+    check_level(compression, level)
+    # Nobody prunes meanwhile; to pull is nobody kept from.
+    with lock.held(repo.fd, ".lock", repo.path, shared=True):
+        one = _Push(repo, images.find(repo, reference), place, compression, level, progress)
+        return one.finish(one.layers())
 
 
 class _Push:
@@ -153,8 +167,8 @@ class _Push:
             blob = pack(self._watched(stream), compression, level, write)
             return blob, self._target.put(file.fileno(), blob.digest, blob.size, self._sent)
 
-    def finish(self, layers: tuple[PushedLayer, ...]) -> Digest:
-        """Have the configuration there, and last the manifest; return that one's digest."""
+    def finish(self, layers: tuple[PushedLayer, ...]) -> PackedImage:
+        """Have the configuration there, too; return what is left to do."""
         config = self._image.config.raw
         digest = self._image.manifest.config.digest
         if Digest.of(config, digest.algorithm) != digest:
@@ -164,8 +178,8 @@ class _Push:
         with _scratch(self._repo) as (file, write):
             write(config)
             self._target.put(file.fileno(), digest, len(config))
-        manifest = _manifest(self._image, [each.blob for each in layers])
-        return self._target.finish(manifest, OCI_MANIFEST)
+        manifest = packed_manifest(self._image.manifest, [each.blob for each in layers])
+        return PackedImage(manifest, digest, layers)
 
     def _watched(self, stream: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in stream:
@@ -199,38 +213,3 @@ def _scratch(repo: Repository) -> Iterator[tuple[BinaryIO, Callable[[bytes], obj
             yield file, write
         finally:
             repo.space.give_back(used)
-
-
-def _manifest(image: StoredImage, blobs: list[Packed]) -> bytes:
-    """Return the manifest of the image with its layers packed as they are now.
-
-    Annotations are kept, but for those that speak of how a layer was packed.
-    """
-    stored = image.manifest
-    layers = []
-    for layer, blob in zip(stored.layers, blobs, strict=True):
-        kept = {
-            key: value
-            for key, value in layer.annotations.items()
-            if not key.startswith(_OF_COMPRESSION)
-        }
-        layers.append(
-            _described(blob.media_type, blob.digest, blob.size, kept | dict(blob.annotations))
-        )
-    config = stored.config
-    document = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": _described(OCI_CONFIG, config.digest, config.size, dict(config.annotations)),
-        "layers": layers,
-    }
-    if stored.annotations:
-        document["annotations"] = dict(stored.annotations)
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _described(
-    media_type: str, digest: Digest, size: int, annotations: dict[str, str]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
-    return found | {"annotations": annotations} if annotations else found

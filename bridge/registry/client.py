@@ -7,7 +7,6 @@ asked, `bridge.registry.endpoint`. Source: https://github.com/opencontainers/dis
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -20,12 +19,13 @@ from bridge.oci import strict_json
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import RegistryReference
+from bridge.registry import referrers
 from bridge.registry.auth import Authenticator
 from bridge.registry.authfile import CredentialStore
 from bridge.registry.blob import BlobStream, body_length
 from bridge.registry.conffiles import load_registries
 from bridge.registry.endpoint import EndpointClient, api_host
-from bridge.registry.message import origin
+from bridge.registry.message import next_page, origin
 from bridge.registry.meter import Meter
 from bridge.registry.mirrors import FAILURES, Endpoint, Route, Turn, endpoints, only_endpoint
 from bridge.registry.observed import Observed
@@ -39,8 +39,6 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
-_NEXT = re.compile(r'<([^<>]*)>[ \t]*;[ \t]*rel="?next"?')
-"""Without `<` in the address, so that a header full of them is not searched from each anew."""
 
 
 class FetchedManifest(NamedTuple):
@@ -93,6 +91,7 @@ class Client:
         self._endpoint = EndpointClient(self._transport, Authenticator(credentials), self.meter)
         self._ranges = Ranges(self._endpoint)
         self._tell = tell
+        self._referrers = referrers.Support()
         self._routes: dict[RegistryReference, Route] = {}
         self._lock = threading.Lock()
 
@@ -266,7 +265,7 @@ class Client:
             reply = self._endpoint.send("GET", at, path, {}, limits.TAG_PAGE_MAX, meter)
             if reply.status != 200:
                 raise self._endpoint.failure(at, f"repository {ref.name}", reply)
-            link = _NEXT.search(reply.headers.get("Link", ""))
+            link = next_page(reply.headers.get("Link", ""))
             try:
                 answer: Any = strict_json.parse(reply.body)
                 page = answer["tags"] or []
@@ -277,11 +276,29 @@ class Client:
             tags.extend(tag for tag in page if isinstance(tag, str))
             if link is None:
                 return tags
-            following = urljoin(reply.url, link[1])
+            following = urljoin(reply.url, link)
             if origin(following) != origin(reply.url):
                 raise NetworkError(f"tags of {ref.name}: the next page is on another host; refused")
             path = following
         raise NetworkError(f"tags of {ref.name}: more than {limits.TAG_PAGES_MAX} pages")
+
+    def list_referrers(
+        self,
+        ref: RegistryReference,
+        subject: Digest,
+        artifact_type: str | None = None,
+        meter: Meter | None = None,
+    ) -> tuple[Descriptor, ...]:
+        """Return the manifests that refer to `subject`, of one artifact type or of all.
+
+        A hint: `oci.artifact.require_subject` holds what `get_manifest` returns to it. Whoever has
+        the image is asked, a mirror too. Same errors as `get_manifest`.
+        """
+        return self._route(ref).ask(
+            lambda at: referrers.find(
+                self._endpoint, at, subject, artifact_type, self._referrers, meter
+            )
+        )
 
     def close(self) -> None:
         """Close the idle connections."""

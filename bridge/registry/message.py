@@ -15,6 +15,9 @@ _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
+_NEXT = re.compile(r'<([^<>]*)>[ \t]*;[ \t]*rel="?next"?')
+"""Without `<` in the address, so that a header full of them is not searched from each anew."""
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _PRIVATE = ("authorization", "cookie", "proxy-authorization")
@@ -93,6 +96,12 @@ def parse_content_range(value: str) -> tuple[int, int, int | None] | None:
     if first > last or (size is not None and last >= size):
         return None
     return first, last, size
+
+
+def next_page(link: str) -> str | None:
+    """Return where a `Link` header says that a list goes on (RFC 8288); None where it ends."""
+    found = _NEXT.search(link)
+    return found[1] if found else None
 
 
 def located(asked: str, location: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 from bridge import limits
@@ -68,6 +69,13 @@ class _Upload:
         self.offset = offset if found is None or text.endswith("0-0") else int(found[1]) + 1
 
 
+class PutManifest(NamedTuple):
+    """A manifest that a registry took, and the subject of it that the registry took notice of."""
+
+    digest: Digest
+    subject: str | None
+
+
 class Pusher:
     """Writes to one repository. Safe for several threads; counts into `meter`."""
 
@@ -88,8 +96,9 @@ class Pusher:
         self.meter = meter or Meter()
         self.transport = transport or Transport(options)
         auth = Authenticator(credentials)
-        self._asking = EndpointClient(self.transport, auth, self.meter, "pull,push")
-        self._at = only_endpoint(ref, registries, options.tls_verify)
+        self.asking = EndpointClient(self.transport, auth, self.meter, "pull,push")
+        self.endpoint = only_endpoint(ref, registries, options.tls_verify)
+        self._begun: dict[Digest, _Upload] = {}
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -108,6 +117,17 @@ class Pusher:
             return False
         raise self.failure(f"blob {digest}", reply)
 
+    def borrow(self, digest: Digest, mount_from: str) -> bool:
+        """Tell whether another repository there lent the blob: then it need not be sent."""
+        path = f"blobs/uploads/?mount={digest}&from={quote(mount_from, safe='')}"
+        reply = self.send("POST", path)
+        if reply.status == 201:
+            return True
+        # Not allowed to read there, say. It was worth a try, and may have begun an upload.
+        if reply.status == 202:
+            self._begun[digest] = _Upload.begun(f"blob {digest}", reply)
+        return False
+
     def push_blob(
         self,
         fd: int,
@@ -115,26 +135,21 @@ class Pusher:
         size: int,
         *,
         mount_from: str | None = None,
+        lacks: bool = False,
         told: Callable[[int], None] = lambda count: None,
     ) -> Outcome:
         """Have the registry hold the file `fd`, of that digest and size, as a blob.
 
-        `mount_from` is another repository there that may have it; `told` gets how many bytes more
-        were sent, less than 0 when some were in vain. Raises `NotAuthorised`, `NetworkError` when
-        the tries are used up, and `VerificationFailed` when the registry says that what came has
-        another digest.
+        `mount_from` is another repository there that may have it; with `lacks` it is known that
+        this one has not. `told` gets how many bytes more were sent, less than 0 when some were in
+        vain. Raises `NotAuthorised`, `NetworkError` when the tries are used up, and
+        `VerificationFailed` when the registry says that what came has another digest.
         """
-        if self.has_blob(digest, size):
+        if not lacks and self.has_blob(digest, size):
             return Outcome.SKIPPED
-        if mount_from is not None:
-            path = f"blobs/uploads/?mount={digest}&from={quote(mount_from, safe='')}"
-            reply = self.send("POST", path)
-            if reply.status == 201:
-                return Outcome.MOUNTED
-            # Not allowed to read there, say. It was worth a try, and may have begun an upload.
-            upload = _Upload.begun(f"blob {digest}", reply) if reply.status == 202 else None
-        else:
-            upload = None
+        if mount_from is not None and self.borrow(digest, mount_from):
+            return Outcome.MOUNTED
+        upload = self._begun.pop(digest, None)
         _Sending(self, fd, digest, size, told).run(upload or self.begin(digest))
         return Outcome.PUSHED
 
@@ -150,8 +165,13 @@ class Pusher:
     def push_manifest(self, raw: bytes, media_type: str, tag: str | None) -> Digest:
         """Put a manifest under `tag`, or just under its digest; return that.
 
-        What it names must be there. Raises as `push_blob` does.
+        What it names must be there. Raises as `push_blob` does. For one that may have a subject
+        there is `bridge.registry.referrers.push`.
         """
+        return self.put_manifest(raw, media_type, tag).digest
+
+    def put_manifest(self, raw: bytes, media_type: str, tag: str | None) -> PutManifest:
+        """Put a manifest as `push_manifest` does, and return what the registry says of it."""
         digest = Digest.of(raw)
         what = f"manifest {digest}"
         kind = {"Content-Type": media_type}
@@ -159,7 +179,7 @@ class Pusher:
         if reply.status not in _TAKEN:
             raise self.failure(what, reply)
         _check_digest(what, digest, reply)
-        return digest
+        return PutManifest(digest, reply.headers.get("OCI-Subject"))
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -178,24 +198,25 @@ class Pusher:
             given.setdefault("Content-Type", "application/octet-stream")
         limit = None if method == "HEAD" else limits.ERROR_BODY_MAX
         backoff = self.transport.backoff(0) if once else None
-        return self._asking.send(method, self._at, path, given, limit, None, backoff, body)
+        return self.asking.send(method, self.endpoint, path, given, limit, None, backoff, body)
 
     def failure(self, what: str, reply: Response) -> BridgeError:
         """Return the error for an answer that is no success."""
         if reply.status == 400 and "DIGEST_INVALID" in describe(reply):
             return VerificationFailed(f"{what}: what the registry has got has another digest")
+        at = self.endpoint
         if reply.status == 413:
             return NetworkError(
-                f"{what}: {self._at.host} answered {describe(reply)}: it, or a proxy before it, "
+                f"{what}: {at.host} answered {describe(reply)}: it, or a proxy before it, "
                 "takes no body of that size"
             )
         if reply.status == 404 and not reply.foreign:
             reply.close()
             return NotFound(
-                f"{what}: {self._at.host} answered {describe(reply)}; {self._at.name} may have to "
+                f"{what}: {at.host} answered {describe(reply)}; {at.name} may have to "
                 "be created there first"
             )
-        return self._asking.failure(self._at, what, reply)
+        return self.asking.failure(at, what, reply)
 
 
 class _Sending:

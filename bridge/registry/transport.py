@@ -214,6 +214,10 @@ class Transport:
         times = self.options.retry_times if retries is None else retries
         return retry.Backoff(times, self._random)
 
+    def pause(self, seconds: float) -> None:
+        """Sleep for about so long: other clients are not to wait for the same time."""
+        self._sleep(seconds * (0.5 + self._random()))
+
     def wait(self, backoff: retry.Backoff, meter: Meter, after: float | None = None) -> bool:
         """Sleep before the next try and count it; False when there is to be none."""
         pause = backoff.next(after)

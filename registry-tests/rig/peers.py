@@ -20,6 +20,7 @@ PACKAGES = {
     "matchpathcon": "selinux-utils",
     "podman": "podman",
     "qemu-system-x86_64": "qemu-system-x86",
+    "rpmbuild": "rpm",
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "skopeo": "skopeo",

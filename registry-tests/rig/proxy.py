@@ -45,6 +45,8 @@ class CountingProxy:
         self._faults: list[tuple[str, Fault, bool]] = []
         self.cut_uploads: list[int] = []
         """After so many bytes of a body each of the next PATCHes and PUTs of blobs breaks off."""
+        self.refused: list[tuple[str, str, int]] = []
+        """Method, part of the path, and status: such requests the registry does not get to see."""
 
     @property
     def host(self) -> str:
@@ -107,6 +109,13 @@ class CountingProxy:
             return None
         with self._lock:
             return self.cut_uploads.pop(0) if self.cut_uploads else None
+
+    def refusal(self, exchange: Exchange) -> int | None:
+        """The status that a request is refused with, None where it is not."""
+        for method, part, status in self.refused:
+            if exchange.method == method and part in exchange.path:
+                return status
+        return None
 
     def fetched(self, digest: str) -> int:
         """How many times the blob `digest` was asked for."""
@@ -228,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         exchange = Exchange(self.command, self.path, headers, time.monotonic())
         self.server.proxy.add(exchange)
         try:
-            answer = self._ask(self.server.proxy.upload_ends(exchange))
+            answer = self._refuse(exchange) or self._ask(self.server.proxy.upload_ends(exchange))
         except _Cut:
             self._drop_upstream()
             self.close_connection = True
@@ -244,6 +253,16 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _forward
 
     # -- the registry's side ---------------------------------------------------------------
+
+    def _refuse(self, exchange: Exchange) -> Answer | None:
+        status = self.server.proxy.refusal(exchange)
+        if status is None:
+            return None
+        left = int(self.headers.get("Content-Length") or 0)
+        while left and (block := self.rfile.read(min(_BLOCK, left))):
+            left -= len(block)
+        body = b'{"errors":[{"code":"DENIED","message":"not today"}]}'
+        return Answer(status, [("Content-Length", str(len(body)))], [body])
 
     def _ask(self, cut: int | None) -> Answer:
         """Sends the client's request on; the answer, whose body comes as it is taken.

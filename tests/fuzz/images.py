@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import struct
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -16,9 +17,19 @@ from typing import Any
 from support.images import Member, file, image, index, layout_files, tar
 
 from bridge.errors import BridgeError, MalformedImage, NotFound, UsageError, VerificationFailed
+from bridge.oci.artifact import artifact
 from bridge.oci.digest import Digest
 from bridge.oci.layout import Archive, Layout
-from bridge.oci.model import OCI_INDEX, Index, Manifest, Platform, parse_config, parse_document
+from bridge.oci.model import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    Manifest,
+    Platform,
+    parse_config,
+    parse_document,
+)
 from bridge.oci.reference import (
     ImageReference,
     Transport,
@@ -28,6 +39,7 @@ from bridge.oci.reference import (
     parse_registry_reference,
 )
 from bridge.ostree.refs import check_ref
+from bridge.packages import rpm_header
 from bridge.pull.refnames import image_ref, unescape
 from bridge.sysroot import image_metadata
 
@@ -98,6 +110,12 @@ def _places(holder: Any) -> Any:
 
 _IMAGE = image([file("a", "x")], [file("b", "y")], annotations={"k": "v"})
 _INDEX = index((_IMAGE, Platform("linux", "amd64")), (_IMAGE, Platform("linux", "arm", "v7")))
+_ARTIFACT = artifact(
+    "application/x",
+    Descriptor(OCI_MANIFEST, _IMAGE.digest, len(_IMAGE.manifest)),
+    [],
+    {"org.example": "ü"},
+)
 _CONFIG = next(data for data in _IMAGE.blobs.values() if data.startswith(b"{"))
 
 
@@ -266,10 +284,41 @@ _WORDS = (
     "é".encode(), "٣".encode(), b"_", b"localhost", b"index.docker.io/", b":65536", b":0",
 )  # fmt: skip
 
+# -- packages --------------------------------------------------------------------------------
+
+
+def _rpm_seed() -> bytes:
+    values = {
+        rpm_header.NAME: (6, 1, b"hello\0"),
+        rpm_header.EPOCH: (4, 1, bytes(4)),
+        rpm_header.BASE_NAMES: (8, 2, b"a\0b\0"),
+        rpm_header.DIRECTORY_INDEXES: (4, 2, bytes(8)),
+        rpm_header.FILE_STATES: (1, 2, bytes(2)),
+    }
+    entries, kept = b"", b""
+    for tag, (kind, count, value) in values.items():
+        kept += bytes(-len(kept) % 4)
+        entries += struct.pack(">IIiI", tag, kind, len(kept), count)
+        kept += value
+    return struct.pack(">II", len(values), len(kept)) + entries + kept
+
+
+def _rpm_header(data: bytes) -> list[Any]:
+    found = rpm_header.Header.parse(data)
+    return [
+        found.text(rpm_header.NAME),
+        found.texts(rpm_header.BASE_NAMES),
+        found.numbers(rpm_header.EPOCH),
+        found.numbers(rpm_header.DIRECTORY_INDEXES),
+        found.numbers(rpm_header.FILE_STATES),
+    ]
+
+
 TARGETS = [
+    Target("rpm-header", lambda: [_rpm_seed()], _rpm_header, (MalformedImage,)),
     Target(
         "manifest",
-        lambda: [_IMAGE.manifest, _INDEX.manifest],
+        lambda: [_IMAGE.manifest, _INDEX.manifest, _ARTIFACT],
         _document,
         (MalformedImage,),
         _document_is_whole,

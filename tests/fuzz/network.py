@@ -19,7 +19,7 @@ from bridge.registry import blob, client, registriesconf
 from bridge.registry.auth import describe
 from bridge.registry.authfile import Credentials, CredentialStore
 from bridge.registry.challenge import Challenge, parse_challenges
-from bridge.registry.message import Request, origin, redirected
+from bridge.registry.message import Request, next_page, origin, redirected
 from bridge.registry.options import NetworkOptions
 from bridge.registry.registriesconf import RegistriesConf
 from bridge.registry.retry import parse_retry_after
@@ -134,8 +134,7 @@ def _only_that_range(data: bytes, found: bool) -> None:
 
 
 def _next_page(data: bytes) -> str | None:
-    found = client._NEXT.search(header(data))
-    return found and found[1]
+    return next_page(header(data))
 
 
 # -- bodies ----------------------------------------------------------------------------------
