@@ -293,6 +293,21 @@ def parse_xattrs(pairs: list[tuple[bytes, bytes]]) -> Xattrs:
     return tuple((name[:-1], value) for name, value in pairs)
 
 
+def encode_xattrs(meta: FileMeta) -> bytes:
+    """Return a file's xattrs alone, as `a(ayay)`."""
+    return variant.encode("a(ayay)", _xattrs(meta))
+
+
+def decode_xattrs(data: bytes) -> Xattrs:
+    """Return the attributes in an `a(ayay)`; `DamagedRepository` unless they are in the order of
+    their names, each there once."""
+    found = parse_xattrs(variant.decode("a(ayay)", data))
+    names = [name for name, _value in found]
+    if names != sorted(set(names)):
+        raise DamagedRepository("xattrs that are not sorted, or there twice")
+    return found
+
+
 def _sized(data: bytes) -> bytes:
     return struct.pack(">I4x", len(data)) + data
 

@@ -21,6 +21,7 @@ from bridge.ostree.transaction import Transaction
 from bridge.pull import layer, space
 from bridge.pull.catch_up import catch_up
 from bridge.pull.content_index import ContentIndex
+from bridge.pull.encapsulation import Role
 from bridge.pull.image_commit import merge_layers
 from bridge.pull.import_layer import LayerImporter
 from bridge.pull.inside import look_inside
@@ -231,8 +232,11 @@ class _Pull:
         wanted = [each for each in plans if each.mode is not Mode.PRESENT]
         # The largest first: whatever is last should be short.
         order = sorted(wanted, key=lambda each: -each.layer.size)
+        # A commit comes after its content, so that there is none that lacks some.
+        last = [each for each in order if each.role is Role.COMMIT]
         try:
-            done = self._import_layers(order)
+            done = self._import_layers([each for each in order if each not in last])
+            done |= self._import_layers(last)
         except (NoSpace, OSError) as error:
             if is_full(error):
                 # What is kept for a resumption elsewhere is what fills the disk here.

@@ -149,7 +149,7 @@ class _Push:
     def _moved(
         self, stream: Iterator[bytes], compression: Compression, level: int | None
     ) -> tuple[Packed, Outcome]:
-        with _scratch(self._repo) as (file, write):
+        with scratch(self._repo) as (file, write):
             blob = pack(self._watched(stream), compression, level, write)
             return blob, self._target.put(file.fileno(), blob.digest, blob.size, self._sent)
 
@@ -161,7 +161,7 @@ class _Push:
             raise DamagedRepository(
                 f"{self._image.reference}: its stored configuration is not {digest}"
             )
-        with _scratch(self._repo) as (file, write):
+        with scratch(self._repo) as (file, write):
             write(config)
             self._target.put(file.fileno(), digest, len(config))
         manifest = _manifest(self._image, [each.blob for each in layers])
@@ -181,7 +181,7 @@ class _Push:
 
 
 @contextmanager
-def _scratch(repo: Repository) -> Iterator[tuple[BinaryIO, Callable[[bytes], object]]]:
+def scratch(repo: Repository) -> Iterator[tuple[BinaryIO, Callable[[bytes], object]]]:
     """Give a file without a name on the repository's file system, and a way to add to it that is
     held to the space there is."""
     used = 0
@@ -215,22 +215,28 @@ def _manifest(image: StoredImage, blobs: list[Packed]) -> bytes:
             if not key.startswith(_OF_COMPRESSION)
         }
         layers.append(
-            _described(blob.media_type, blob.digest, blob.size, kept | dict(blob.annotations))
+            described(blob.media_type, blob.digest, blob.size, kept | dict(blob.annotations))
         )
     config = stored.config
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": _described(OCI_CONFIG, config.digest, config.size, dict(config.annotations)),
+        "config": described(OCI_CONFIG, config.digest, config.size, dict(config.annotations)),
         "layers": layers,
     }
     if stored.annotations:
         document["annotations"] = dict(stored.annotations)
+    return dumped(document)
+
+
+def dumped(document: dict[str, Any]) -> bytes:
+    """Return a document as we write it."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _described(
+def described(
     media_type: str, digest: Digest, size: int, annotations: dict[str, str]
 ) -> dict[str, Any]:
+    """Return a descriptor."""
     found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
     return found | {"annotations": annotations} if annotations else found
