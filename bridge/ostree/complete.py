@@ -6,29 +6,34 @@ machine has memory for. What is counted here is paths, yet each tree is read onc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bridge import limits
 from bridge.errors import MalformedImage
+from bridge.ostree import objects
 from bridge.ostree.objects import Commit, DirTree, ObjectType
 from bridge.ostree.transaction import Transaction
 
+Has = Callable[[str, ObjectType], bool]
 
-def check_complete(transaction: Transaction, commit: Commit, spared: set[str]) -> set[str]:
-    """Return the content objects of a commit, all of whose objects are in `transaction` or its
-    repository; `MalformedImage` where some are not, or where it has too many names, or too deep.
 
-    Objects that are `spared` need not be there.
+def check_complete(transaction: Transaction, commit: Commit, has: Has) -> set[str]:
+    """Return the content objects of a commit that is in `transaction` or its repository.
+
+    `MalformedImage` where it needs an object that its image has not, by what `has` says, or where
+    it has too many names, or too deep.
     """
-    check = _Check(transaction, spared)
+    check = _Check(transaction, has)
     check.dirmeta(commit.meta)
     check.dirtree(commit.tree, 0)
     return check.files
 
 
 class _Check:
-    def __init__(self, transaction: Transaction, spared: set[str]) -> None:
+    def __init__(self, transaction: Transaction, has: Has) -> None:
         self.files: set[str] = set()
         self._transaction = transaction
-        self._spared = spared
+        self._has = has
         self._metas: set[str] = set()
         self._trees: dict[str, tuple[int, int]] = {}
         """Names in a directory and all below it, and how many levels those are."""
@@ -68,18 +73,18 @@ class _Check:
         return names, levels
 
     def _read(self, checksum: str) -> DirTree:
-        if not self._transaction.has(checksum, ObjectType.DIRTREE):
+        empty = DirTree({}, {})
+        if checksum == objects.dirtree_checksum(empty):
             # ostree-ext leaves out the tree of /sysroot, which is empty.
-            empty = DirTree({}, {})
-            if self._transaction.write_dirtree(empty) == checksum:
-                return empty
-            if checksum in self._spared:
-                return empty
-            self._need(checksum, ObjectType.DIRTREE)
+            self._transaction.write_dirtree(empty)
+            return empty
+        self._need(checksum, ObjectType.DIRTREE)
+        if not self._transaction.has(checksum, ObjectType.DIRTREE):
+            return empty  # it is being repaired
         return self._transaction.read_dirtree(checksum)
 
     def _need(self, checksum: str, kind: ObjectType) -> None:
-        if not self._transaction.has(checksum, kind) and checksum not in self._spared:
+        if not self._has(checksum, kind):
             raise MalformedImage(
                 f"the commit needs {kind.value} {checksum}, which no layer of the image has"
             )

@@ -188,6 +188,11 @@ def encode_dirtree(tree: DirTree) -> bytes:
     return variant.frame(files + dirs, [len(files)])
 
 
+def dirtree_checksum(tree: DirTree) -> str:
+    """Return the checksum that a dirtree has once it is written."""
+    return hashlib.sha256(encode_dirtree(tree)).hexdigest()
+
+
 def _entries(named: Mapping[str, str] | Mapping[str, tuple[str, str]]) -> bytes:
     items = bytearray()
     ends = []

@@ -8,7 +8,7 @@ its name, and nothing of the tree of hard links around them.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from bridge import limits
@@ -41,10 +41,13 @@ class Objects:
 
     files: set[str] = field(default_factory=set)
     """Its content objects."""
+    metadata: set[str] = field(default_factory=set)
+    """Its dirtrees and dirmetas."""
     commit: str | None = None
     """None where it is a layer of content alone."""
-    spared: set[str] = field(default_factory=set)
-    """Objects that are damaged, and being repaired."""
+    elsewhere: Collection[str] | None = None
+    """Content objects that the image's other layers have; None in a repair, where it was known
+    before that they have all there is."""
 
     def store(self, transaction: Transaction, diff_id: Digest) -> str:
         """Have the layer known by its DiffID; return the commit that its ref is to have.
@@ -59,13 +62,20 @@ class Objects:
             metadata = {IMPORTER_KEY: IMPORTER, OBJECTS_KEY: str(diff_id)}
             return transaction.write_commit(Commit(tree, meta, metadata))
         try:
-            needed = check_complete(transaction, transaction.read_commit(self.commit), self.spared)
+            needed = check_complete(transaction, transaction.read_commit(self.commit), self._has)
         except DamagedRepository as error:
             raise MalformedImage(f"commit {self.commit}: {error}") from None
         if foreign := self.files - needed:
             raise MalformedImage(f"file {min(foreign)} is not one of commit {self.commit}")
         verified_commits.write(transaction, diff_id, self.commit)
         return self.commit
+
+    def _has(self, checksum: str, kind: ObjectType) -> bool:
+        if self.elsewhere is None:
+            return True
+        if kind is ObjectType.FILE:
+            return checksum in self.files or checksum in self.elsewhere
+        return checksum in self.metadata
 
 
 def ingest_objects(
@@ -154,6 +164,8 @@ class _Taker:
         self._check(found, checksum)
         if found.kind is Kind.COMMIT:
             self.objects.commit = checksum
+        else:
+            self.objects.metadata.add(checksum)
 
     def _detached(self, found: Found) -> None:
         if self._last is not Kind.COMMIT or found.checksum != self.objects.commit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -60,6 +60,8 @@ class LayerImporter:
         self.stats = Stats()
         self.last_read = 0.0
         """When the last byte of a blob came in, by the monotonic clock."""
+        self.elsewhere: Collection[str] | None = None
+        """For the layer with an encapsulated commit: the content objects of the other layers."""
         self._repo = repo
         self._reference = reference
         self._source = source
@@ -164,7 +166,7 @@ class LayerImporter:
             if record is not None:
                 record.finish(imported if isinstance(imported, Layer) else None)
             if not isinstance(imported, Layer):
-                imported.spared = self._repo.damaged
+                imported.elsewhere = self.elsewhere
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
             stats = transaction.publish()

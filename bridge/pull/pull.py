@@ -236,6 +236,7 @@ class _Pull:
         last = [each for each in order if each.role is Role.COMMIT]
         try:
             done = self._import_layers([each for each in order if each not in last])
+            self._importer.elsewhere = self._content(plans, done)
             done |= self._import_layers(last)
         except (NoSpace, OSError) as error:
             if is_full(error):
@@ -258,6 +259,16 @@ class _Pull:
                     transaction.set_ref(name, commit)
             transaction.publish()
         return reports
+
+    def _content(self, plans: list[LayerPlan], done: dict[Digest, LayerReport]) -> set[str]:
+        """Return the content objects that the layers of an encapsulated commit brought."""
+        found: set[str] = set()
+        for each in plans:
+            if each.role is Role.OBJECTS:
+                commit = each.commit or done[each.diff_id].plan.commit
+                assert commit is not None
+                found.update(self._repo.read_dirtree(self._repo.read_commit(commit).tree).files)
+        return found
 
     def _import_layers(self, order: list[LayerPlan]) -> dict[Digest, LayerReport]:
         """Import the layers, several at once; when one fails, all others end too."""
