@@ -15,6 +15,8 @@ from typing import Any
 from bridge.oci.digest import Digest
 from bridge.ostree import objects, variant
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, Xattrs
+from bridge.ostree.repository import Repository
+from bridge.ostree.transaction import Transaction
 from support.images import Image, Member, directory, file, hardlink, image, tar
 
 REPOSITORY = "sysroot/ostree/repo"
@@ -138,3 +140,31 @@ def as_image(*layers: Sequence[Member], last: int, commit: str | None = None, **
     if commit is not None:
         labels["ostree.commit"] = commit
     return image(*layers, labels=labels, **more)
+
+
+def store(
+    repo: Repository, root: Dir, *, detached: Mapping[str, Any] | None = None, **more: Any
+) -> str:
+    """Write the tree and a commit of it; return the commit."""
+    with Transaction(repo) as transaction:
+
+        def walk(here: Dir) -> tuple[str, str]:
+            named: dict[str, str] = {}
+            dirs: dict[str, tuple[str, str]] = {}
+            for key, each in here.entries.items():
+                if isinstance(each, Dir):
+                    dirs[key] = walk(each)
+                elif each.target:
+                    named[key] = transaction.write_link(each.meta)
+                else:
+                    named[key] = transaction.write_payload(each.meta, each.data)
+            tree = transaction.write_dirtree(DirTree(named, dirs))
+            return tree, transaction.write_dirmeta(here.meta)
+
+        commit = transaction.write_commit(Commit(*walk(root), **more))
+        if detached is not None:
+            beside = transaction.write_beside(f"objects/{commit[:2]}/{commit[2:]}.commitmeta")
+            beside.write(variant.encode("a{sv}", detached))
+        transaction.set_ref("test/commit", commit)
+        transaction.publish()
+    return commit
