@@ -19,7 +19,7 @@ from bridge.layer.tar import Entry, EntryType, TarReader
 from bridge.oci.digest import Digest
 from bridge.ostree import objects, variant
 from bridge.ostree.complete import check_complete
-from bridge.ostree.objects import Commit, DirTree, FileMeta, ObjectType
+from bridge.ostree.objects import Commit, DirTree, FileMeta, ObjectType, Xattrs
 from bridge.ostree.transaction import Transaction
 from bridge.pull import verified_commits, xattrs
 from bridge.pull.encapsulation import Role
@@ -28,6 +28,8 @@ from bridge.pull.layer import IMPORTER, IMPORTER_KEY
 
 OBJECTS_KEY = "bootc-py.objects-diff-id"
 
+_XATTRS_KEPT, _XATTRS_SMALL = 5_000, 512
+"""Decoded xattrs that are remembered, and the bytes of each."""
 _METADATA = {
     Kind.COMMIT: ObjectType.COMMIT,
     Kind.DIRTREE: ObjectType.DIRTREE,
@@ -137,6 +139,7 @@ class _Taker:
         self._transaction = transaction
         self._on_file = on_file
         self._last: Kind | None = None
+        self._known: dict[bytes, Xattrs] = {}
 
     def take(self, found: Found, entry: Entry) -> None:
         kind = found.kind
@@ -180,10 +183,7 @@ class _Taker:
     def _file(self, found: Found, entry: Entry) -> None:
         if self._role is Role.COMMIT and self.objects.commit is None:
             raise MalformedImage(f"file {found.checksum}: one commit has to come before all else")
-        try:
-            attributes = objects.decode_xattrs(found.xattrs)
-        except DamagedRepository as error:
-            raise MalformedImage(f"xattrs of {found.checksum}: {error}") from None
+        attributes = self._attributes(found)
         _check_xattrs(found, entry, attributes)
         if entry.type is EntryType.SYMLINK:
             checksum = self._link(entry, attributes)
@@ -196,12 +196,24 @@ class _Taker:
         self._check(found, checksum)
         self.objects.files.add(checksum)
 
+    def _attributes(self, found: Found) -> Xattrs:
+        # Most files have one of a few labels, and nothing else.
+        known = self._known.get(found.xattrs)
+        if known is None:
+            try:
+                known = objects.decode_xattrs(found.xattrs)
+            except DamagedRepository as error:
+                raise MalformedImage(f"xattrs of {found.checksum}: {error}") from None
+            if len(self._known) < _XATTRS_KEPT and len(found.xattrs) <= _XATTRS_SMALL:
+                self._known[found.xattrs] = known
+        return known
+
     def _regular(self, meta: FileMeta, entry: Entry) -> str:
         if entry.size <= limits.SMALL_FILE:
             return self._transaction.write_payload(meta, self._reader.read_payload())
         return self._transaction.write_stream(meta, entry.size, self._reader.payload())
 
-    def _link(self, entry: Entry, attributes: objects.Xattrs) -> str:
+    def _link(self, entry: Entry, attributes: Xattrs) -> str:
         target = entry.target.encode("utf-8", "surrogateescape")
         if not target or b"\0" in target or len(target) > limits.LINK_TARGET_MAX:
             raise MalformedImage(f"symbolic link {entry.path!r:.300} has no usable target")
@@ -216,7 +228,7 @@ class _Taker:
             )
 
 
-def _check_xattrs(found: Found, entry: Entry, attributes: objects.Xattrs) -> None:
+def _check_xattrs(found: Found, entry: Entry, attributes: Xattrs) -> None:
     """Nothing can be left out of an object, so what no file can have is refused."""
     bare = tuple(each for each in attributes if each[0] != xattrs.LABEL)
     _kept, dropped = xattrs.own(entry._replace(xattrs=bare))

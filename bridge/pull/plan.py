@@ -59,7 +59,6 @@ class LayerPlan:
     layer: Descriptor
     diff_id: Digest
     mode: Mode
-    role: Role = Role.FILES
     commit: str | None = None
     """The layer's commit, when it is here. A layer that the image has twice moves once: the
     second one is present with no commit yet."""
@@ -71,6 +70,7 @@ class LayerPlan:
     """What to fetch of a blob of which not all is fetched."""
     reason: str = ""
     """Why so, for the user."""
+    role: Role = Role.FILES
 
     @property
     def transfer_bytes(self) -> int:
@@ -120,9 +120,9 @@ def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[Laye
         commit = stored.get((role, diff_id))
         here = commit is not None or any(each.diff_id == diff_id for each in plans)
         plans.append(
-            LayerPlan(layer, diff_id, Mode.PRESENT, role, commit, reason="here already")
+            LayerPlan(layer, diff_id, Mode.PRESENT, commit, reason="here already", role=role)
             if here
-            else LayerPlan(layer, diff_id, Mode.WHOLE, role)
+            else LayerPlan(layer, diff_id, Mode.WHOLE, role=role)
         )
     return plans
 

@@ -277,7 +277,7 @@ class _Repair:
         named = {name for name in each.names if refs.current(self._repo, name) is None}
         for descriptor, reference in sorted(each.places, key=lambda place: place[0].size):
             try:
-                plan = LayerPlan(descriptor, each.diff_id, mode, each.role, commit, only)
+                plan = LayerPlan(descriptor, each.diff_id, mode, commit, only, role=each.role)
                 source = self._source(reference)
                 if source is None:
                     continue
