@@ -35,7 +35,7 @@ from bridge.push.compress import Compression, Packed, check_level, pack
 from bridge.push.destination import Destination, open_destination
 from bridge.push.export import joined
 from bridge.push.packing import Packing, by_directory, packed
-from bridge.push.push import DEFAULT, described, dumped, scratch
+from bridge.push.push import DEFAULT, scratch
 from bridge.push.report import PushedLayer, PushReport
 from bridge.registry.options import NetworkOptions
 
@@ -257,7 +257,7 @@ def _document(
     }
     if platform.variant:
         document["variant"] = platform.variant
-    return _Document(dumped(document), dict(sorted(labels.items())))
+    return _Document(_dumped(document), dict(sorted(labels.items())))
 
 
 def _inner(config: ImageConfig | None) -> dict[str, Any]:
@@ -296,12 +296,23 @@ def _manifest(
         annotations = dict(blob.annotations)
         if names is not None:
             annotations[COMPONENTS] = ",".join(sorted(names))
-        entries.append(described(blob.media_type, blob.digest, blob.size, annotations))
+        entries.append(_described(blob.media_type, blob.digest, blob.size, annotations))
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": described(OCI_CONFIG, config, len(made.config), {}),
+        "config": _described(OCI_CONFIG, config, len(made.config), {}),
         "layers": entries,
         "annotations": made.labels,
     }
-    return dumped(document)
+    return _dumped(document)
+
+
+def _described(
+    media_type: str, digest: Digest, size: int, annotations: dict[str, str]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
+    return found | {"annotations": annotations} if annotations else found
+
+
+def _dumped(document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

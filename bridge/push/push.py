@@ -215,28 +215,22 @@ def _manifest(image: StoredImage, blobs: list[Packed]) -> bytes:
             if not key.startswith(_OF_COMPRESSION)
         }
         layers.append(
-            described(blob.media_type, blob.digest, blob.size, kept | dict(blob.annotations))
+            _described(blob.media_type, blob.digest, blob.size, kept | dict(blob.annotations))
         )
     config = stored.config
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": described(OCI_CONFIG, config.digest, config.size, dict(config.annotations)),
+        "config": _described(OCI_CONFIG, config.digest, config.size, dict(config.annotations)),
         "layers": layers,
     }
     if stored.annotations:
         document["annotations"] = dict(stored.annotations)
-    return dumped(document)
-
-
-def dumped(document: dict[str, Any]) -> bytes:
-    """Return a document as we write it."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def described(
+def _described(
     media_type: str, digest: Digest, size: int, annotations: dict[str, str]
 ) -> dict[str, Any]:
-    """Return a descriptor."""
     found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
     return found | {"annotations": annotations} if annotations else found
