@@ -205,6 +205,16 @@ REREADS_MAX = 10
 """Times that a reader, who takes no lock, starts anew because refs or boot entries were moved
 under its eyes; a writer takes far longer for one change."""
 
+# -- encapsulated commits --------------------------------------------------------------------
+ENCAPSULATED_METADATA_MAX = 10 * MIB
+"""A commit, its detached metadata, a dirtree or a dirmeta in a layer: ostree-ext's own limit."""
+ENCAPSULATED_XATTRS_MAX = 128 * KIB
+"""One file's xattrs in a layer, serialised; what can be stored of them is half of that."""
+ENCAPSULATED_XATTRS_KEPT = 16 * MIB
+"""Xattrs of one layer that several files share: held in memory. A large OS has some dozen."""
+ENCAPSULATED_CHUNKS_MAX = 400
+"""Layers that a commit is written as: with those that others put on top it is still an image."""
+
 # -- space -----------------------------------------------------------------------------------
 SPACE_LOOK_EVERY = 16 * MIB
 """Bytes written between two looks at how much the file system has left: others write too."""

@@ -64,7 +64,7 @@ def rechunk(
     package database that cannot be read or a previous image that says nothing sensible.
     """
     components = {each.name: each for each in split(contents, installed(contents))}
-    items = [_item(each) for each in components.values()]
+    items = [item_of(each) for each in components.values()]
     groups = pack(items, budget, [] if previous is None else placed(previous))
     blobs = [_write(target, contents, group, components) for group in groups]
     config = _config(image, blobs, groups, created, labels or {})
@@ -119,7 +119,8 @@ def _described(group: Group) -> str:
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
 
 
-def _item(component: Component) -> Item:
+def item_of(component: Component) -> Item:
+    """Return a component as the packing takes it."""
     return Item(component.name, _content(component.nodes), component.size, component.rate)
 
 
@@ -175,14 +176,15 @@ def _config(
         "config": dict(sorted(running.items())),
         "rootfs": {"type": "layers", "diff_ids": [digest for digest, _ in blobs]},
         "history": [
-            {"created": moment, "created_by": "bootc-py build", "comment": _comment(group)}
+            {"created": moment, "created_by": "bootc-py build", "comment": comment(group)}
             for group in groups
         ],
     }
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _comment(group: Group) -> str:
+def comment(group: Group) -> str:
+    """Return what a layer's step in the history says that it has."""
     names = [each.name for each in sorted(group, key=lambda item: (-item.size, item.name))]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

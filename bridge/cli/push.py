@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("image", metavar="IMAGE", help="a stored image, as `image list` has it")
+    parser.add_argument(
+        "image",
+        metavar="IMAGE",
+        help="a stored image, as `image list` has it; with --format ostree also a ref or a commit",
+    )
     parser.add_argument(
         "destination",
         metavar="DEST",
@@ -31,6 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_compression(parser: argparse._ActionsContainer) -> None:
     """Add `--compression` and `--compression-level`."""
     parser.add_argument(
+        "--format",
+        choices=("oci", "ostree"),
+        default="oci",
+        help="oci: the layers that were pulled; ostree: its commit, as rpm-ostree and bootc import "
+        "it bit for bit (default: %(default)s)",
+    )
+    parser.add_argument(
         "--compression",
         choices=("gzip", "zstd", "zstd:chunked", "none"),
         default="zstd:chunked",
@@ -43,21 +54,33 @@ def add_compression(parser: argparse._ActionsContainer) -> None:
 
 def _push(options: argparse.Namespace) -> int:
     from bridge.push.compress import Compression
+    from bridge.push.encapsulate import encapsulate, source_named
     from bridge.push.push import push
 
-    image = shared.image_reference(options.image)
     destination = shared.image_reference(options.destination)
     network = shared.network_options(options)
+    compression, level = Compression(options.compression), options.compression_level
     with shared.open_repository(options) as repo, shared.progress(options) as progress:
-        report = push(
-            repo,
-            image,
-            destination,
-            compression=Compression(options.compression),
-            level=options.compression_level,
-            network=network,
-            progress=progress,
-        )
+        if options.format == "ostree":
+            report = encapsulate(
+                repo,
+                source_named(repo, options.image),
+                destination,
+                compression=compression,
+                level=level,
+                network=network,
+                progress=progress,
+            )
+        else:
+            report = push(
+                repo,
+                shared.image_reference(options.image),
+                destination,
+                compression=compression,
+                level=level,
+                network=network,
+                progress=progress,
+            )
     if options.json:
         print(json.dumps(report.to_json(), indent=2))
     elif not options.quiet:

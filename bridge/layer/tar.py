@@ -156,12 +156,15 @@ class TarReader:
         filled, self._map = self._map, None
         return self._expanded(filled)
 
-    def read_payload(self) -> bytes:
-        """Return the rest of the current entry's payload: for files small enough to be held."""
+    def read_payload(self, *, stored: bool = True) -> bytes:
+        """Return the rest of the current entry's payload: for files small enough to be held.
+
+        Unless it is going to be `stored`, `on_skeleton` gets it all the same.
+        """
         if self._map is not None:
             return b"".join(self.payload())
         left, self._left = self._left, 0
-        telling = self._on_skeleton if left else None
+        telling = self._on_skeleton if left and stored else None
         if telling is not None:
             telling(self._chunk[self._told : self._position], left)
             self._told = -1

@@ -188,6 +188,11 @@ def encode_dirtree(tree: DirTree) -> bytes:
     return variant.frame(files + dirs, [len(files)])
 
 
+def dirtree_checksum(tree: DirTree) -> str:
+    """Return the checksum that a dirtree has once it is written."""
+    return hashlib.sha256(encode_dirtree(tree)).hexdigest()
+
+
 def _entries(named: Mapping[str, str] | Mapping[str, tuple[str, str]]) -> bytes:
     items = bytearray()
     ends = []
@@ -291,6 +296,21 @@ def parse_xattrs(pairs: list[tuple[bytes, bytes]]) -> Xattrs:
         if name.find(b"\0") != len(name) - 1 or len(name) < 2:
             raise DamagedRepository(f"xattr name {name[:100]!r} does not end in its only NUL")
     return tuple((name[:-1], value) for name, value in pairs)
+
+
+def encode_xattrs(meta: FileMeta) -> bytes:
+    """Return a file's xattrs alone, as `a(ayay)`."""
+    return variant.encode("a(ayay)", _xattrs(meta))
+
+
+def decode_xattrs(data: bytes) -> Xattrs:
+    """Return the attributes in an `a(ayay)`; `DamagedRepository` unless they are in the order of
+    their names, each there once."""
+    found = parse_xattrs(variant.decode("a(ayay)", data))
+    names = [name for name, _value in found]
+    if names != sorted(set(names)):
+        raise DamagedRepository("xattrs that are not sorted, or there twice")
+    return found
 
 
 def _sized(data: bytes) -> bytes:

@@ -197,6 +197,19 @@ class Transaction:
         """Store a commit; return its checksum."""
         return self._write(ObjectType.COMMIT, objects.encode_commit(commit))
 
+    def write_metadata(self, kind: ObjectType, data: bytes) -> str:
+        """Store the bytes of a metadata object as they are; return the checksum.
+
+        `DamagedRepository` where they are none of that kind.
+        """
+        decode = {
+            ObjectType.DIRMETA: objects.decode_dirmeta,
+            ObjectType.DIRTREE: objects.decode_dirtree,
+            ObjectType.COMMIT: objects.decode_commit,
+        }[kind]
+        decode(data)
+        return self._write(kind, data)
+
     def set_ref(self, name: str, commit: str) -> None:
         """Have the ref written when the transaction is published."""
         self._refs.append((refs.check_ref(name), commit))
@@ -242,8 +255,31 @@ class Transaction:
         """Return a directory's metadata as `Repository.read_dirmeta`."""
         if checksum not in self._staged[ObjectType.DIRMETA]:
             return self._repo.read_dirmeta(checksum)
-        with _opened(f"{checksum}.dirmeta", self._staging.fd) as fd:
-            return objects.decode_dirmeta(os.read(fd, METADATA_MAX))
+        return objects.decode_dirmeta(self._read_staged(f"{checksum}.dirmeta"))
+
+    def _read_staged(self, name: str) -> bytes:
+        with open(os.open(name, READ_FLAGS, dir_fd=self._staging.fd), "rb") as file:
+            return file.read(METADATA_MAX)
+
+    def read_commit(self, checksum: str) -> Commit:
+        """Return a commit as `Repository.read_commit`."""
+        if checksum not in self._staged[ObjectType.COMMIT]:
+            return self._repo.read_commit(checksum)
+        return objects.decode_commit(self._read_staged(f"{checksum}.commit"))
+
+    def read_dirtree(self, checksum: str) -> DirTree:
+        """Return a directory's names as `Repository.read_dirtree`."""
+        if checksum not in self._staged[ObjectType.DIRTREE]:
+            return self._repo.read_dirtree(checksum)
+        return objects.decode_dirtree(self._read_staged(f"{checksum}.dirtree"))
+
+    def has(self, checksum: str, kind: ObjectType) -> bool:
+        """Tell whether an object is staged, or in the repository."""
+        if checksum in self._staged[kind]:
+            return True
+        if kind is ObjectType.FILE:
+            return checksum in self._repo.known
+        return self._repo.has_object(checksum, kind)
 
     # -- repair ----------------------------------------------------------------------------
 

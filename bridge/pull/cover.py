@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
-Name = TypeVar("Name", bound=str)
+Name = TypeVar("Name", bound=Hashable)
 
 
 def cheapest(wanted: Mapping[Name, set[str]], sizes: Mapping[Name, int]) -> dict[Name, set[str]]:
@@ -22,7 +22,7 @@ def cheapest(wanted: Mapping[Name, set[str]], sizes: Mapping[Name, int]) -> dict
     forced = {found[0] for found in holders.values() if len(found) == 1}
     while left:
         useful = [name for name in forced or wanted if wanted[name] & left]
-        best = min(useful, key=lambda name: (sizes[name] / len(wanted[name] & left), name))
+        best = min(useful, key=lambda name: (sizes[name] / len(wanted[name] & left), str(name)))
         chosen[best] = wanted[best] & left
         left -= chosen[best]
         forced.discard(best)

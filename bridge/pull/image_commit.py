@@ -9,11 +9,12 @@ from bridge.errors import MalformedImage
 from bridge.ostree import composefs, prepare_root
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
-from bridge.ostree.selinux import COMMIT_KEY, Labels
+from bridge.ostree.selinux import COMMIT_KEY, XATTR, Labels
 from bridge.ostree.transaction import Transaction
 from bridge.ostree.tree import Tree
 from bridge.ostree.variant import Variant
 from bridge.pull import images, labels, layer
+from bridge.pull.encapsulation import Role, check_commit, roles
 from bridge.pull.ingest import IMPLIED_META
 from bridge.pull.merge import Merge
 from bridge.pull.resolve import Resolved
@@ -30,25 +31,40 @@ def merge_layers(
     """Put the layers (their commits, lowest first) together in `transaction`; return the image's
     commit, which is still to be written, and what was left out of all its layers.
 
-    Where the image has an SELinux policy its files are labelled by it, unless not `labelled`.
-    `BridgeError` where there is no libselinux to do so.
+    An encapsulated commit is the bottom, and the parent. Where the image has an SELinux policy its
+    files are labelled by it, unless not `labelled`; but a labelled commit on which there is nothing
+    stays as it is. `BridgeError` where there is no libselinux to label, `VerificationFailed` where
+    the commit is another one than the image says.
     """
-    # The implied directory's metadata is in the store with the first layer, if any is.
-    merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META))
     dropped: list[layer.Dropped] = []
-    for each in layers:
+    commits = list(layers)
+    each_role = roles(image.config)
+    parent = commits[0] if Role.COMMIT in each_role else None
+    base = None if parent is None else repo.read_commit(parent)
+    if parent is not None:
+        check_commit(image.config, parent)
+    # The implied directory's metadata is in the store with the first layer, if any is.
+    merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META), base)
+    for each, role in zip(commits, each_role, strict=True):
+        if role is not Role.FILES:
+            continue
         loaded = layer.load(repo, each)
         dropped += loaded.dropped
         merge.apply(loaded)
     dropped += merge.finish()
     policy = labels.policy_of(repo, merge.tree)
-    if policy is not None and labelled:
+    if (
+        policy is not None
+        and labelled
+        and not (Role.FILES not in each_role and _has_labels(repo, merge.tree))
+    ):
         with Labels(policy) as opened:
             labels.label(repo, transaction, merge.tree, opened)
     tree = merge.tree.write(transaction)
     commit = Commit(
         tree=tree,
         meta=merge.tree.meta,
+        parent=parent,
         metadata={
             images.MANIFEST_DIGEST_KEY: str(image.manifest.digest),
             # As they came, so that their digests can be checked at any time.
@@ -61,6 +77,11 @@ def merge_layers(
         timestamp=_timestamp(image),
     )
     return commit, dropped
+
+
+def _has_labels(repo: Repository, tree: Tree) -> bool:
+    xattrs = repo.read_dirmeta(tree.meta).xattrs
+    return any(name == XATTR for name, _label in xattrs)
 
 
 def _composefs(transaction: Transaction, tree: Tree) -> dict[str, Variant]:

@@ -13,10 +13,11 @@ from bridge.ostree import durable, lock, refs
 from bridge.ostree import prune as store_prune
 from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
-from bridge.pull import kept, skeleton
+from bridge.pull import kept, skeleton, verified_commits
 from bridge.pull.content_index import ContentIndex
-from bridge.pull.layer import by_diff_id
+from bridge.pull.encapsulation import Role
 from bridge.pull.refnames import IMAGES, LAYERS, image_ref, layer_ref, unescape
+from bridge.pull.stored_layers import stored_layers
 
 MANIFEST_DIGEST_KEY = "ostree.manifest-digest"
 MANIFEST_KEY = "ostree.manifest"
@@ -171,8 +172,9 @@ def _prune(repo: Repository, spare: Collection[str]) -> tuple[int, store_prune.P
     for name in gone:
         refs.delete(repo, name)
     result = store_prune.prune(repo)
-    left = by_diff_id(repo, refs.listing(repo, LAYERS).values())
-    skeleton.remove_others(repo, [Digest.parse(diff_id) for diff_id in left])
+    left = stored_layers(repo, refs.listing(repo, LAYERS).values())
+    skeleton.remove_others(repo, [Digest.parse(diff_id) for _role, diff_id in left])
+    verified_commits.remove_others(repo, {diff_id for role, diff_id in left if role is Role.COMMIT})
     return len(gone), result
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from bridge.errors import (
     BridgeError,
@@ -27,7 +28,10 @@ from bridge.ostree.transaction import Stats, Transaction
 from bridge.pull import skeleton
 from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.content_rows import ContentRows
+from bridge.pull.encapsulated import ingest_objects
+from bridge.pull.encapsulation import Role
 from bridge.pull.ingest import OnFile, ingest
+from bridge.pull.layer import Layer
 from bridge.pull.plan import LayerPlan
 from bridge.pull.progress import Progress
 from bridge.pull.rebuild import Rebuild
@@ -56,6 +60,8 @@ class LayerImporter:
         self.stats = Stats()
         self.last_read = 0.0
         """When the last byte of a blob came in, by the monotonic clock."""
+        self.elsewhere: Collection[str] | None = None
+        """For the layer with an encapsulated commit: the content objects of the other layers."""
         self._repo = repo
         self._reference = reference
         self._source = source
@@ -142,7 +148,9 @@ class LayerImporter:
             record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
             stream = self._tar_stream(wanted, meter, allowance, stack)
             chunks = stack.enter_context(ReadAhead(rows.through(stream)))
-            imported = ingest(
+            ordinary = wanted.role is Role.FILES
+            take_in = ingest if ordinary else partial(ingest_objects, wanted.role)
+            imported = take_in(
                 count.through(chunks),
                 transaction,
                 allowance,
@@ -156,7 +164,9 @@ class LayerImporter:
                 return wanted.commit, transaction.publish(), count.bytes
             # The stream has ended and raised nothing: all of it is what it should be.
             if record is not None:
-                record.finish(imported)
+                record.finish(imported if isinstance(imported, Layer) else None)
+            if not isinstance(imported, Layer):
+                imported.elsewhere = self.elsewhere
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
             stats = transaction.publish()

@@ -7,6 +7,7 @@ are those of the running system. What is kept in `/usr/etc` gets the labels of `
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -123,12 +124,27 @@ class _Labelling:
             return checksum
         found = self._labelled.find(checksum, label)
         if found is None:
-            # On a host with SELinux the kernel gives one to whatever is stored without.
-            own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+            own = self._own(checksum, meta, payload)
             labelled = replace(meta, xattrs=selinux.with_label(meta.xattrs, label))
             found = self._transaction.write_changed(checksum, own, labelled, payload)
             self._labelled.remember(checksum, label, found)
         return found
+
+    def _own(self, checksum: str, meta: FileMeta, payload: BinaryIO | None) -> FileMeta:
+        """Return the metadata that is in the object: with the label that is read, or without it.
+
+        On a host with SELinux the kernel gives one to whatever is stored without, in a repository
+        of mode bare; but objects of an encapsulated commit have labels of their own.
+        """
+        bare = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+        if bare == meta or self._repo.mode != "bare":
+            return meta
+        digest = hashlib.sha256(objects.content_header(meta))
+        if payload is not None:
+            while chunk := payload.read(limits.BLOB_BUFFER):
+                digest.update(chunk)
+            payload.seek(0)
+        return meta if digest.hexdigest() == checksum else bare
 
 
 # -- reading the policy ------------------------------------------------------------------------
@@ -169,7 +185,7 @@ def _verified(checksum: str, meta: FileMeta, payload: BinaryIO, path: str) -> by
                 f"{path!r:.300} has more than {limits.POLICY_MAX} bytes: too much for a part"
                 " of an SELinux policy"
             )
-    own = replace(meta, xattrs=selinux.without_label(meta.xattrs))
-    if objects.file_checksum(own, bytes(data)) != checksum:
+    bare = replace(meta, xattrs=selinux.without_label(meta.xattrs))
+    if checksum not in (objects.file_checksum(each, bytes(data)) for each in (meta, bare)):
         raise DamagedRepository(f"file {checksum}, which is {path}, is damaged")
     return bytes(data)

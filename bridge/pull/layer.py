@@ -8,7 +8,6 @@ key was written by other software, on other checks, and is not taken for this la
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bridge.errors import DamagedRepository
@@ -68,20 +67,6 @@ def diff_id_of(commit: Commit) -> str | None:
     """Return the DiffID that a layer commit of ours was verified against, else None."""
     value = commit.metadata.get(DIFF_ID_KEY)
     return value if isinstance(value, str) else None
-
-
-def by_diff_id(repo: Repository, commits: Iterable[str]) -> dict[str, str]:
-    """Return those of the commits that are layers of ours, by the DiffIDs that they were verified
-    against; one that cannot be read is as good as not here."""
-    found: dict[str, str] = {}
-    for commit in set(commits):
-        try:
-            diff_id = diff_id_of(repo.read_commit(commit))
-        except DamagedRepository:
-            continue
-        if diff_id is not None:
-            found[diff_id] = commit
-    return found
 
 
 def load(repo: Repository, checksum: str) -> Layer:

@@ -10,6 +10,7 @@ directory that the link leads to, inside of the image (as containerd and umoci r
 from __future__ import annotations
 
 from bridge.errors import MalformedImage
+from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
 from bridge.pull.layer import Dropped, Layer
@@ -25,10 +26,13 @@ class Merge:
     The layers' objects must be in the repository. Their trees are used up.
     """
 
-    def __init__(self, repo: Repository, implied_meta: str) -> None:
+    def __init__(self, repo: Repository, implied_meta: str, base: Commit | None = None) -> None:
+        """With a commit as the `base`, layers are put on its tree."""
         self._repo = repo
         self._implied_meta = implied_meta
         self.tree = Tree(implied_meta)
+        if base is not None:
+            self.tree = Tree.stored(repo, base.tree, base.meta)
 
     def apply(self, layer: Layer) -> None:
         """Put `layer` on top; `MalformedImage` where it refers to what is not below it."""
@@ -44,8 +48,9 @@ class Merge:
     def finish(self) -> list[Dropped]:
         """Do what holds for the image as a whole; return what that left out.
 
-        An image that is an encapsulated OSTree commit brings a repository, whose objects its
-        files are hard links to: the files stay, the repository has no business on a host.
+        Where the layers of an encapsulated OSTree commit were imported for what container tools
+        see in them, they bring a repository, whose objects the files are hard links to: the files
+        stay, the repository has no business on a host.
         """
         dropped = []
         sysroot = self.tree.dirs.get("sysroot")

@@ -20,9 +20,10 @@ from bridge.ostree import refs
 from bridge.ostree.repository import Repository
 from bridge.pull.coalesce import Link, coalesce
 from bridge.pull.content_index import Place
-from bridge.pull.layer import by_diff_id
+from bridge.pull.encapsulation import Role, roles
 from bridge.pull.partial_plan import PartialPlan, missing, partial_plan
 from bridge.pull.refnames import LAYERS
+from bridge.pull.stored_layers import stored_layers
 
 
 class Mode(enum.Enum):
@@ -69,6 +70,7 @@ class LayerPlan:
     """What to fetch of a blob of which not all is fetched."""
     reason: str = ""
     """Why so, for the user."""
+    role: Role = Role.FILES
 
     @property
     def transfer_bytes(self) -> int:
@@ -110,16 +112,17 @@ def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[Laye
             f"manifest {manifest.digest} has {len(manifest.layers)} layers, but its config has "
             f"{len(config.diff_ids)} DiffIDs"
         )
-    stored = by_diff_id(repo, refs.listing(repo, LAYERS).values())
+    stored = stored_layers(repo, refs.listing(repo, LAYERS).values())
     plans: list[LayerPlan] = []
-    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+    each_role = roles(config)
+    for layer, diff_id, role in zip(manifest.layers, config.diff_ids, each_role, strict=True):
         layer_compression(layer.media_type)  # refuse what cannot be read before anything moves
-        commit = stored.get(diff_id)
+        commit = stored.get((role, diff_id))
         here = commit is not None or any(each.diff_id == diff_id for each in plans)
         plans.append(
-            LayerPlan(layer, diff_id, Mode.PRESENT, commit, reason="here already")
+            LayerPlan(layer, diff_id, Mode.PRESENT, commit, reason="here already", role=role)
             if here
-            else LayerPlan(layer, diff_id, Mode.WHOLE)
+            else LayerPlan(layer, diff_id, Mode.WHOLE, role=role)
         )
     return plans
 

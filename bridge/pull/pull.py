@@ -21,6 +21,7 @@ from bridge.ostree.transaction import Transaction
 from bridge.pull import layer, space
 from bridge.pull.catch_up import catch_up
 from bridge.pull.content_index import ContentIndex
+from bridge.pull.encapsulation import Role
 from bridge.pull.image_commit import merge_layers
 from bridge.pull.import_layer import LayerImporter
 from bridge.pull.inside import look_inside
@@ -231,8 +232,12 @@ class _Pull:
         wanted = [each for each in plans if each.mode is not Mode.PRESENT]
         # The largest first: whatever is last should be short.
         order = sorted(wanted, key=lambda each: -each.layer.size)
+        # A commit comes after its content, so that there is none that lacks some.
+        last = [each for each in order if each.role is Role.COMMIT]
         try:
-            done = self._import_layers(order)
+            done = self._import_layers([each for each in order if each not in last])
+            self._importer.elsewhere = self._content(plans, done)
+            done |= self._import_layers(last)
         except (NoSpace, OSError) as error:
             if is_full(error):
                 # What is kept for a resumption elsewhere is what fills the disk here.
@@ -254,6 +259,16 @@ class _Pull:
                     transaction.set_ref(name, commit)
             transaction.publish()
         return reports
+
+    def _content(self, plans: list[LayerPlan], done: dict[Digest, LayerReport]) -> set[str]:
+        """Return the content objects that the layers of an encapsulated commit brought."""
+        found: set[str] = set()
+        for each in plans:
+            if each.role is Role.OBJECTS:
+                commit = each.commit or done[each.diff_id].plan.commit
+                assert commit is not None
+                found.update(self._repo.read_dirtree(self._repo.read_commit(commit).tree).files)
+        return found
 
     def _import_layers(self, order: list[LayerPlan]) -> dict[Digest, LayerReport]:
         """Import the layers, several at once; when one fails, all others end too."""

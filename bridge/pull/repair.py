@@ -24,14 +24,14 @@ from bridge.ostree.reachable import Needs, reachable
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.pull.cover import cheapest
+from bridge.pull.encapsulation import Role, image_layers
 from bridge.pull.import_layer import LayerImporter
-from bridge.pull.layer import by_diff_id
 from bridge.pull.merge_again import merge_again
 from bridge.pull.plan import LayerPlan, Mode
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.refnames import layer_ref
 from bridge.pull.report import LayerReport
-from bridge.pull.resolve import resolve
+from bridge.pull.resolve import Resolved, resolve
 from bridge.pull.restore_refs import (
     KnownImage,
     Origins,
@@ -40,7 +40,11 @@ from bridge.pull.restore_refs import (
     restore_refs,
 )
 from bridge.pull.source import Source, open_source
+from bridge.pull.stored_layers import stored_layers
 from bridge.registry.options import NetworkOptions
+
+_Key = tuple[Role, str]
+"""A layer's role in its images, and its DiffID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,16 @@ class _Layer:
     """A layer of one or more images: its blobs (it may be there in several compressions), and
     where each can be had."""
 
+    role: Role
     diff_id: Digest
     places: list[tuple[Descriptor, ImageReference]] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     """The refs that it is to have."""
     images: list[KnownImage] = field(default_factory=list)
+
+    @property
+    def key(self) -> _Key:
+        return self.role, self.diff_id
 
     @property
     def size(self) -> int:
@@ -113,7 +122,7 @@ class _Repair:
         self._images: list[KnownImage] = []
         self._sources: dict[ImageReference, Source] = {}
         self._dead: set[ImageReference] = set()
-        self._tried: set[tuple[str, Mode]] = set()
+        self._tried: set[tuple[_Key, Mode]] = set()
         self._merged: set[str] = set()
         self._needs = Needs(repo)
         self._layers: list[LayerReport] = []
@@ -198,23 +207,21 @@ class _Repair:
     # -- layers ----------------------------------------------------------------------------
 
     def _known_layers(self) -> list[_Layer]:
-        found: dict[str, _Layer] = {}
+        found: dict[_Key, _Layer] = {}
         for image in self._images:
             if image.resolved is None:
                 continue
-            pairs = zip(
-                image.resolved.manifest.layers, image.resolved.config.diff_ids, strict=False
-            )
-            for descriptor, diff_id in pairs:
-                each = found.setdefault(diff_id, _Layer(diff_id))
+            layers = image_layers(image.resolved.manifest, image.resolved.config)
+            for descriptor, diff_id, role in layers:
+                each = found.setdefault((role, diff_id), _Layer(role, diff_id))
                 each.names.add(layer_ref(descriptor.digest))
                 each.images.append(image)
                 each.places += [(descriptor, reference) for reference in image.references]
         return list(found.values())
 
-    def _stored_layers(self) -> dict[str, str]:
+    def _stored_layers(self) -> dict[_Key, str]:
         there = self._repo.objects()
-        return by_diff_id(
+        return stored_layers(
             self._repo, [checksum for checksum, kind in there if kind is ObjectType.COMMIT]
         )
 
@@ -224,26 +231,30 @@ class _Repair:
         Returns whether anything was tried; each way to have a layer is tried once.
         """
         stored = self._stored_layers()
-        layers = {each.diff_id: each for each in self._known_layers() if each.places}
+        layers = {each.key: each for each in self._known_layers() if each.places}
+        content = [commit for (role, _), commit in stored.items() if role is Role.OBJECTS]
         whole: list[_Layer] = []
-        parts: dict[Digest, set[str]] = {}
-        for diff_id, each in layers.items():
-            commit = stored.get(diff_id)
+        parts: dict[_Key, set[str]] = {}
+        for key, each in layers.items():
+            commit = stored.get(key)
             damaged, more = self._damage_below(commit) if commit else (set[str](), True)
             if commit:
                 self._name(each, commit)
             if more and (commit or self._is_wanted_whole(each)):
                 whole.append(each)
             elif damaged:
-                parts[diff_id] = damaged
-        untried = [each for each in whole if (each.diff_id, Mode.WHOLE) not in self._tried]
+                parts[key] = damaged
+                if each.role is Role.COMMIT:  # other layers have most of its content
+                    parts[key] = damaged - self._damage_below(*content)[0]
+        parts = {key: damaged for key, damaged in parts.items() if damaged}
+        untried = [each for each in whole if (each.key, Mode.WHOLE) not in self._tried]
         for each in untried:
             self._fetch(each, Mode.WHOLE, None, frozenset())
         if untried:
             return True
         parts = {key: parts[key] for key in parts if (key, Mode.PARTIAL) not in self._tried}
-        for diff_id, only in cheapest(parts, {key: layers[key].size for key in parts}).items():
-            self._fetch(layers[diff_id], Mode.PARTIAL, stored[diff_id], frozenset(only))
+        for key, only in cheapest(parts, {key: layers[key].size for key in parts}).items():
+            self._fetch(layers[key], Mode.PARTIAL, stored[key], frozenset(only))
         return bool(parts)
 
     def _is_wanted_whole(self, each: _Layer) -> bool:
@@ -262,11 +273,11 @@ class _Repair:
                 self._refs.append(f"{refs.HEADS}/{name}")
 
     def _fetch(self, each: _Layer, mode: Mode, commit: str | None, only: frozenset[str]) -> None:
-        self._tried.add((each.diff_id, mode))
+        self._tried.add((each.key, mode))
         named = {name for name in each.names if refs.current(self._repo, name) is None}
         for descriptor, reference in sorted(each.places, key=lambda place: place[0].size):
             try:
-                plan = LayerPlan(descriptor, each.diff_id, mode, commit, only)
+                plan = LayerPlan(descriptor, each.diff_id, mode, commit, only, role=each.role)
                 source = self._source(reference)
                 if source is None:
                     continue
@@ -309,8 +320,14 @@ class _Repair:
             return False
         # Files with labels are no layer's.
         stored = self._stored_layers()
-        layers = [stored[each] for each in image.resolved.config.diff_ids if each in stored]
-        return not damaged <= self._damage_below(*layers)[0]
+        layers = self._commits(image.resolved, stored)
+        return not damaged <= self._damage_below(*(each for each in layers if each))[0]
+
+    def _commits(self, image: Resolved, stored: dict[_Key, str]) -> list[str | None]:
+        return [
+            stored.get((role, diff_id))
+            for _, diff_id, role in image_layers(image.manifest, image.config)
+        ]
 
     def _find_lost_images(self) -> None:
         """Ask for the manifest and configuration of images whose commits are damaged."""
@@ -332,10 +349,8 @@ class _Repair:
                     continue
                 # Of what a tag names now only an image whose layers are here can be the lost one.
                 if found.manifest.digest == image.digest or all(
-                    diff_id in stored or refs.current(self._repo, layer_ref(each.digest))
-                    for each, diff_id in zip(
-                        found.manifest.layers, found.config.diff_ids, strict=False
-                    )
+                    (role, diff_id) in stored or refs.current(self._repo, layer_ref(each.digest))
+                    for each, diff_id, role in image_layers(found.manifest, found.config)
                 ):
                     image.resolved = found
                     break
@@ -349,7 +364,7 @@ class _Repair:
             found = image.resolved
             if found is None or image.commit in self._merged or not self._is_broken(image):
                 continue
-            layers = [stored.get(each) for each in found.config.diff_ids]
+            layers = self._commits(found, stored)
             commits = [each for each in layers if each is not None]
             if len(commits) != len(layers):
                 continue

@@ -64,15 +64,16 @@ class Recorder:
         self.rest = self._writer.rest
         self.file = self._writer.file
 
-    def finish(self, layer: Layer) -> None:
-        """Take that the stream has ended, and is what it should be; `layer` was made of it.
+    def finish(self, layer: Layer | None) -> None:
+        """Take that the stream has ended, and is what it should be; `layer` was made of it, or
+        objects alone, all of which stay.
 
         A file that something else in the same layer took the place of is in no tree. Its object
         is not going to stay, so what it held is written into the skeleton itself.
         """
         first = self._writer
         first.end()
-        if not layer.replaced:
+        if layer is None or not layer.replaced:
             return
         kept = {checksum for _, at in layer.tree.walk("") for checksum in at.files.values()}
         again = _Writer(self._transaction.write_beside(self._path))

@@ -14,7 +14,8 @@ from bridge.errors import MalformedImage
 from bridge.layer.tar import Entry, EntryType
 from bridge.ostree.objects import Xattrs
 
-_FOREIGN = (b"trusted.overlay.", b"user.overlay.", b"user.ostreemeta", b"security.selinux")
+LABEL = b"security.selinux"
+_FOREIGN = (b"trusted.overlay.", b"user.overlay.", b"user.ostreemeta", LABEL)
 """Attributes that mean something to a store or to the host's policy, not to the image."""
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
 _ACCESS, _DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"

@@ -163,7 +163,7 @@ class _Push:
     def _moved(
         self, stream: Iterator[bytes], compression: Compression, level: int | None
     ) -> tuple[Packed, Outcome]:
-        with _scratch(self._repo) as (file, write):
+        with scratch(self._repo) as (file, write):
             blob = pack(self._watched(stream), compression, level, write)
             return blob, self._target.put(file.fileno(), blob.digest, blob.size, self._sent)
 
@@ -175,7 +175,7 @@ class _Push:
             raise DamagedRepository(
                 f"{self._image.reference}: its stored configuration is not {digest}"
             )
-        with _scratch(self._repo) as (file, write):
+        with scratch(self._repo) as (file, write):
             write(config)
             self._target.put(file.fileno(), digest, len(config))
         manifest = packed_manifest(self._image.manifest, [each.blob for each in layers])
@@ -195,7 +195,7 @@ class _Push:
 
 
 @contextmanager
-def _scratch(repo: Repository) -> Iterator[tuple[BinaryIO, Callable[[bytes], object]]]:
+def scratch(repo: Repository) -> Iterator[tuple[BinaryIO, Callable[[bytes], object]]]:
     """Give a file without a name on the repository's file system, and a way to add to it that is
     held to the space there is."""
     used = 0

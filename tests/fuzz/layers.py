@@ -24,8 +24,11 @@ from unittest import mock
 
 import zstandard
 from support.chunked import Blob, assembled, chunked, compress
+from support.encapsulated import Dir, encapsulated
+from support.encapsulated import File as Stored
+from support.images import tar
 
-from bridge.errors import MalformedImage, NoSpace
+from bridge.errors import MalformedImage, NoSpace, VerificationFailed
 from bridge.layer import compression, indexed, pax, tar_split, toc, zstd_chunked
 from bridge.layer.blob_index import File
 from bridge.layer.tar import EntryType, TarReader
@@ -33,6 +36,8 @@ from bridge.oci.digest import Digest
 from bridge.ostree.repository import Repository
 from bridge.ostree.transaction import Transaction
 from bridge.pull import layer
+from bridge.pull.encapsulated import ingest_objects
+from bridge.pull.encapsulation import Role
 from bridge.pull.ingest import IMPLIED_META, ingest
 from bridge.pull.merge import Merge
 
@@ -322,6 +327,31 @@ def _mutate_layer(blob: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
+# -- encapsulated commits --------------------------------------------------------------------
+
+
+def _encapsulated() -> list[bytes]:
+    """Return the layer of a whole commit, and it without what makes it one."""
+    entries = {"a": Stored(b"x" * 700, xattrs=((b"user.k", b"v"),)), "l": Stored(target="a")}
+    made = encapsulated(Dir({"usr": Dir(entries), "d": Dir()}), detached={}).whole()
+    return [tar(made), tar(made[:4]), tar(made[::-1])]
+
+
+def _ingest_objects(blob: bytes) -> tuple[str, list[str]]:
+    """Import a layer with a commit; return that, and all objects that are there then."""
+    with (
+        tempfile.TemporaryDirectory(dir=_memory()) as path,
+        Repository.create(Path(path) / "repo", "bare-user") as repo,
+        Transaction(repo) as transaction,
+    ):
+        made = ingest_objects(Role.COMMIT, [blob], transaction)
+        assert made is not None
+        made.elsewhere = ()
+        commit = made.store(transaction, Digest.of(blob))
+        transaction.publish()
+        return commit, sorted(checksum for checksum, _kind in repo.objects())
+
+
 # -- indexes ---------------------------------------------------------------------------------
 
 
@@ -522,6 +552,13 @@ TARGETS = [
             b"==",
             b"\n",
         ],
+    ),
+    Target(
+        "encapsulated",
+        _encapsulated,
+        _ingest_objects,
+        (MalformedImage, VerificationFailed),
+        mutate=_mutate_layer,
     ),
     Target("index", _index_seeds, _read_index, (MalformedImage,), mutate=_mutate_index),
     Target("tar", _archives, _read_tar, (MalformedImage,), mutate=_mutate_tar),

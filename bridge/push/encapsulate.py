@@ -1,0 +1,318 @@
+"""Encapsulate: a stored commit becomes an image that ostree-ext, and we, import to that commit.
+
+Labels, annotations and history: ostree-ext, `container/encapsulate.rs`; docs/encapsulated.md has
+the whole of it. Equal commits, packings, configurations and compressions make equal manifests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from bridge import limits
+from bridge.errors import BridgeError, DamagedRepository, NetworkError, NotFound, UsageError
+from bridge.layer.toc_entry import NotHeld
+from bridge.oci.digest import Digest
+from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST, ImageConfig, Platform
+from bridge.oci.reference import ImageReference, parse_reference
+from bridge.ostree import lock, objects, refs
+from bridge.ostree.objects import Commit
+from bridge.ostree.repository import Repository
+from bridge.pull import images
+from bridge.pull.encapsulation import COMMIT_LABEL, FINAL_LABEL, Role, roles
+from bridge.pull.progress import Progress, Stage
+from bridge.push.commit_tar import commit_layer, content_layer, contents
+from bridge.push.compress import Compression, Packed, check_level, pack
+from bridge.push.destination import Destination, open_destination
+from bridge.push.export import joined
+from bridge.push.packing import Packing, by_directory, packed
+from bridge.push.push import DEFAULT, scratch
+from bridge.push.report import PushedLayer, PushReport
+from bridge.registry.options import NetworkOptions
+
+COMPONENTS = "ostree.components"
+BOOTABLE, BOOTC = "ostree.bootable", "containers.bootc"
+VERSION = "org.opencontainers.image.version"
+
+_OF_METADATA = ("ostree.linux", "rpmostree.inputhash")
+"""Texts in a commit's metadata that become labels of the same name."""
+_OF_ANOTHER = (COMMIT_LABEL, FINAL_LABEL, "ostree.diffid", "ostree.encapsulated")
+"""Labels of the image's old configuration that speak of other layers than these."""
+_IS_KEPT = (BOOTABLE, BOOTC, "ostree.linux", VERSION)
+"""Labels of the old configuration that are annotations, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A commit to be written, and the configuration of the image that it was, if it was one."""
+
+    name: str
+    commit: str
+    config: ImageConfig | None = None
+
+
+def source_of_image(repo: Repository, reference: ImageReference) -> Source:
+    """Return what to write for a stored image: the commit that was encapsulated in it where that
+    is all it has, else its own. `NotFound` where there is no such image."""
+    image = images.find(repo, reference)
+    commit, base = image.checksum, image.commit.parent
+    if base is not None and Role.COMMIT in roles(image.config):
+        below = repo.read_commit(base)
+        if below.content_checksum == image.commit.content_checksum:
+            commit = base
+    return Source(str(reference), commit, image.config)
+
+
+def source_named(repo: Repository, name: str) -> Source:
+    """Return what to write for a stored image's reference, else for a ref or a commit's checksum;
+    `NotFound` for none of these."""
+    with suppress(NotFound, UsageError):
+        return source_of_image(repo, parse_reference(name))
+    commit = name if objects.is_checksum(name) else None
+    with suppress(UsageError):
+        commit = commit or refs.resolve(repo, name)
+    if commit is None:
+        raise NotFound(f"no image, ref or commit {name} in {repo.path}")
+    return Source(name, commit)
+
+
+def encapsulate(
+    repo: Repository,
+    source: Source,
+    target: ImageReference,
+    *,
+    packing: Packing = by_directory,
+    labels: Mapping[str, str] | None = None,
+    compression: Compression = DEFAULT,
+    level: int | None = None,
+    network: NetworkOptions | None = None,
+    progress: Progress | None = None,
+) -> PushReport:
+    """Write the commit to `target` as an image, its content in layers as `packing` has it.
+
+    `labels` are put on top of those of the commit. Nothing names the image at the target until all
+    of it is there. Raises `DamagedRepository` where an object is missing or not what it should be,
+    `UsageError` for a packing that is none, and what the destination raises.
+    """
+    progress = progress or Progress()
+    check_level(compression, level)
+    started = time.monotonic()
+    with ExitStack() as stack:
+        # Nobody prunes meanwhile.
+        stack.enter_context(lock.held(repo.fd, ".lock", repo.path, shared=True))
+        commit = repo.read_commit(source.commit)
+        found = contents(repo, source.commit)
+        rest, chunks = packed(found, packing)
+        place = open_destination(target, network or NetworkOptions(), stack)
+        progress.stage(Stage.PUSHING)
+        layer = partial(content_layer, repo)
+        streams = [
+            partial(commit_layer, repo, source.commit, [(each, found[each]) for each in rest]),
+            *(partial(layer, [(each, found[each]) for each in own]) for _, own in chunks),
+        ]
+        writer = _Writer(repo, place, compression, level, progress)
+        try:
+            layers = writer.layers(streams)
+            subject = commit.subject or f"ostree export of commit {source.commit}"
+            made = _document(
+                source,
+                commit,
+                [subject, *(chunk.name for chunk, _ in chunks)],
+                layers,
+                labels or {},
+            )
+            config = writer.put(made.config)
+            components = [None, *(chunk.components for chunk, _ in chunks)]
+            manifest = _manifest(made, config, layers, components)
+            digest = place.finish(manifest, OCI_MANIFEST)
+        except NetworkError as error:
+            raise NetworkError(f"{target}: {error}") from error
+    return PushReport(
+        reference=source.name,
+        destination=str(target),
+        compression=compression.value,
+        digest=digest,
+        config=config,
+        layers=layers,
+        requests=place.meter.requests,
+        retries=place.meter.retries,
+        seconds=time.monotonic() - started,
+    )
+
+
+class _Writer:
+    def __init__(
+        self,
+        repo: Repository,
+        place: Destination,
+        compression: Compression,
+        level: int | None,
+        progress: Progress,
+    ) -> None:
+        self._repo = repo
+        self._place = place
+        self._compression = compression
+        self._level = level
+        self._progress = progress
+        self._cancelled = threading.Event()
+
+    def layers(self, streams: Sequence[Callable[[], Iterator[bytes]]]) -> tuple[PushedLayer, ...]:
+        """Have all layers there, several at once; when one fails, all end."""
+        with ThreadPoolExecutor(limits.PARALLEL_BLOBS, thread_name_prefix="push") as pool:
+            futures: list[Future[PushedLayer]] = []
+            try:
+                futures = [pool.submit(self._layer, each) for each in streams]
+                return tuple(future.result() for future in futures)
+            except BaseException:
+                self._cancelled.set()
+                for future in futures:
+                    future.cancel()
+                raise
+
+    def _layer(self, stream: Callable[[], Iterator[bytes]]) -> PushedLayer:
+        try:
+            return self._moved(stream(), self._compression, self._level)
+        except NotHeld as error:
+            self._progress.message(f"a layer goes as plain zstd: {error}")
+            return self._moved(stream(), Compression.ZSTD, None)
+
+    def _moved(
+        self, stream: Iterator[bytes], compression: Compression, level: int | None
+    ) -> PushedLayer:
+        digest = hashlib.sha256()
+        with scratch(self._repo) as (file, write):
+            blob = pack(self._hashed(stream, digest), compression, level, write)
+            outcome = self._place.put(file.fileno(), blob.digest, blob.size, self._sent)
+        diff_id = Digest(f"sha256:{digest.hexdigest()}")
+        self._progress.message(
+            f"layer {diff_id[:19]}: {outcome.value} as {blob.digest[:19]} ({blob.size} bytes)"
+        )
+        return PushedLayer(diff_id, blob, outcome)
+
+    def put(self, document: bytes) -> Digest:
+        """Have a document there as a blob; return its digest."""
+        digest = Digest.of(document)
+        with scratch(self._repo) as (file, write):
+            write(document)
+            self._place.put(file.fileno(), digest, len(document))
+        return digest
+
+    def _hashed(self, stream: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+        for chunk in joined(stream):
+            self._sent(0)
+            digest.update(chunk)
+            yield chunk
+
+    def _sent(self, _count: int) -> None:
+        if self._cancelled.is_set():
+            raise BridgeError("cancelled, because another layer failed")
+
+
+# -- documents ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    config: bytes
+    labels: Mapping[str, str]
+
+
+def _document(
+    source: Source,
+    commit: Commit,
+    steps: list[str],
+    layers: tuple[PushedLayer, ...],
+    asked: Mapping[str, str],
+) -> _Document:
+    """Return the image's configuration, and the labels that are annotations of its manifest."""
+    inner = _inner(source.config)
+    old = {
+        key: value for key, value in (inner.get("Labels") or {}).items() if key not in _OF_ANOTHER
+    }
+    labels = {key: old[key] for key in _IS_KEPT if key in old}
+    labels |= _labels(commit) | dict(asked)
+    labels |= {COMMIT_LABEL: source.commit, FINAL_LABEL: str(layers[-1].diff_id)}
+    command = commit.metadata.get("ostree.container-cmd")
+    if isinstance(command, list) and all(isinstance(each, str) for each in command):
+        inner["Cmd"] = command
+    inner["Labels"] = dict(sorted((old | labels).items()))
+    created = _time(commit)
+    platform = Platform.host() if source.config is None else source.config.platform
+    document: dict[str, Any] = {
+        "created": created,
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": inner,
+        "rootfs": {"type": "layers", "diff_ids": [each.diff_id for each in layers]},
+        "history": [{"created": created, "created_by": step} for step in steps],
+    }
+    if platform.variant:
+        document["variant"] = platform.variant
+    return _Document(_dumped(document), dict(sorted(labels.items())))
+
+
+def _inner(config: ImageConfig | None) -> dict[str, Any]:
+    found = {} if config is None else json.loads(config.raw).get("config")
+    return found if isinstance(found, dict) else {}
+
+
+def _labels(commit: Commit) -> dict[str, str]:
+    metadata = commit.metadata
+    found: dict[str, str] = {}
+    bootable = metadata.get(BOOTABLE)
+    if isinstance(bootable, bool):
+        found |= {BOOTABLE: str(bootable).lower(), BOOTC: "1"}
+    for key, label in (*((key, key) for key in _OF_METADATA), ("version", VERSION)):
+        if isinstance(value := metadata.get(key), str):
+            found[label] = value
+    return found
+
+
+def _time(commit: Commit) -> str:
+    try:
+        return datetime.fromtimestamp(commit.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        raise DamagedRepository(f"a commit of the time {commit.timestamp}") from None
+
+
+def _manifest(
+    made: _Document,
+    config: Digest,
+    layers: tuple[PushedLayer, ...],
+    components: list[tuple[str, ...] | None],
+) -> bytes:
+    entries = []
+    for layer, names in zip(layers, components, strict=True):
+        blob: Packed = layer.blob
+        annotations = dict(blob.annotations)
+        if names is not None:
+            annotations[COMPONENTS] = ",".join(sorted(names))
+        entries.append(_described(blob.media_type, blob.digest, blob.size, annotations))
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": _described(OCI_CONFIG, config, len(made.config), {}),
+        "layers": entries,
+        "annotations": made.labels,
+    }
+    return _dumped(document)
+
+
+def _described(
+    media_type: str, digest: Digest, size: int, annotations: dict[str, str]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
+    return found | {"annotations": annotations} if annotations else found
+
+
+def _dumped(document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
