@@ -210,6 +210,11 @@ SPACE_HINTS_MAX = 32
 HISTORY_READ_MAX = 4 * MIB
 """Of `history.jsonl`, its end: some hundred reports, for a file that is never shortened."""
 
+# -- comparing images ------------------------------------------------------------------------
+SPOOL_MAX = 2 * GIB
+"""Package databases of two images, on disk, while they are compared: 10 MB for Debian's, some
+200 MB for one of rpm's."""
+
 # -- sysroot ---------------------------------------------------------------------------------
 BLS_ENTRY_MAX = 64 * KIB
 """A boot entry is a handful of lines; the kernel's command line ends at 4 KiB or less."""
