@@ -214,6 +214,10 @@ HISTORY_READ_MAX = 4 * MIB
 SPOOL_MAX = 2 * GIB
 """Package databases of two images, on disk, while they are compared: 10 MB for Debian's, some
 200 MB for one of rpm's."""
+FILES_LISTED_MAX = 1000
+"""Changed files that a report lists, the dearest first: an update of a distribution has 20,000."""
+MARKDOWN_MAX = 60_000
+"""Characters of a report in Markdown: GitHub takes comments of up to 65,536."""
 
 # -- sysroot ---------------------------------------------------------------------------------
 BLS_ENTRY_MAX = 64 * KIB

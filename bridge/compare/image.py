@@ -17,6 +17,7 @@ from bridge.compare.tree import Spot, Tree
 from bridge.errors import MalformedImage, VerificationFailed
 from bridge.layer import indexed
 from bridge.layer.allowance import Allowance
+from bridge.layer.tar import EntryType
 from bridge.limits import PARTIAL_LEAST
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, Platform, layer_compression
@@ -31,6 +32,9 @@ from bridge.pull.resolve import resolve
 from bridge.pull.source import Source, open_source
 from bridge.pull.streams import tar_stream
 from bridge.registry.options import NetworkOptions
+
+Object = tuple[bytes, int, int, int, tuple[tuple[bytes, bytes], ...]]
+"""What makes an object of a file: its content's digest, mode, owner, group and xattrs."""
 
 _VERSIONS = ("org.opencontainers.image.version", "version")
 
@@ -149,6 +153,16 @@ class Session:
         """Take what is known of a layer."""
         self._facts.setdefault(diff_id, facts)
 
+    def total(self) -> Read:
+        """Return what it took so far."""
+        meters = [each.source.meter for each in self.images]
+        return Read(
+            self.read.received_bytes + sum(each.received_bytes for each in meters),
+            self.read.requests + sum(each.requests for each in meters),
+            self.read.layers,
+            self.read.layer_bytes,
+        )
+
     def forget_closed(self) -> None:
         """Forget the layers that no image has which is open."""
         needed = {each for image in self.images for each in image.identity.config.diff_ids}
@@ -223,6 +237,16 @@ class Image:
         for facts in self.facts() or ():
             tree.apply(facts)
         return list(tree.walk())
+
+    @property
+    def objects(self) -> set[Object]:
+        """The files in its layers, as a store tells them apart."""
+        return {
+            (item.digest, item.mode, item.uid, item.gid, item.xattrs)
+            for facts in self.facts() or ()
+            for item in facts.items
+            if item.type is EntryType.FILE
+        }
 
     @cached_property
     def packages(self) -> list[Package]:
