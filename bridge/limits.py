@@ -54,6 +54,9 @@ TAG_PAGES_MAX = 1000
 """Pages of a tag list: a registry that always links to another one would never end."""
 TAG_PAGE_MAX = 4 * MIB
 """A page of 1,000 tags of 128 characters is 135 KB."""
+TAGS_MAX = 200_000
+"""Tags of one repository: held in memory, so that each is told once. A build a minute makes half a
+million a year; such repositories are looked into with other means."""
 AUTH_FILE_MAX = 4 * MIB
 """A few entries; read into memory whole."""
 TOKEN_LIFETIME = 60.0

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 
 from bridge.errors import NetworkError, UsageError
-from bridge.oci.reference import parse_reference, parse_registry_reference
+from bridge.oci.reference import is_tag, parse_reference, parse_registry_reference
 from bridge.registry import blob, client, registriesconf
 from bridge.registry.auth import describe
 from bridge.registry.authfile import Credentials, CredentialStore
@@ -24,6 +24,7 @@ from bridge.registry.options import NetworkOptions
 from bridge.registry.registriesconf import RegistriesConf
 from bridge.registry.retry import parse_retry_after
 from bridge.registry.shortname import expand
+from bridge.registry.tags import next_page
 from bridge.registry.token import Authorization, Scope, parse_token, token_request
 
 from .harness import Target
@@ -134,8 +135,7 @@ def _only_that_range(data: bytes, found: bool) -> None:
 
 
 def _next_page(data: bytes) -> str | None:
-    found = client._NEXT.search(header(data))
-    return found and found[1]
+    return next_page(header(data))
 
 
 # -- bodies ----------------------------------------------------------------------------------
@@ -181,7 +181,9 @@ def _tags(data: bytes) -> list[str]:
 
 def _tags_are_those_of_the_list(data: bytes, found: list[str]) -> None:
     listed = json.loads(data)["tags"] or []
-    assert isinstance(listed, list) and found == [each for each in listed if isinstance(each, str)]
+    assert isinstance(listed, list)
+    texts = [each for each in listed if isinstance(each, str)]
+    assert found == [each for each in dict.fromkeys(texts) if is_tag(each)]
 
 
 # -- files -----------------------------------------------------------------------------------
