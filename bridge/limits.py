@@ -219,6 +219,10 @@ SPOOL_MAX = 2 * GIB
 200 MB for one of rpm's."""
 FILES_LISTED_MAX = 1000
 """Changed files that a report lists, the dearest first: an update of a distribution has 20,000."""
+TAGS_READ_MAX = 500
+"""Tags of a repository whose images are looked at to find the newest: three requests for each."""
+RELEASES_MAX = 200
+"""Updates in one report: a page that can still be read, and a bar for each."""
 MARKDOWN_MAX = 60_000
 """Characters of a report in Markdown: GitHub takes comments of up to 65,536."""
 

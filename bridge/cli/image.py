@@ -1,4 +1,5 @@
-"""`bootc-py image`: pull, push, list, inspect, remove, repair, prune, index, diff."""
+"""`bootc-py image`: pull, push, list, inspect, remove, repair, prune, index,
+diff, report."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import image_diff, index, push
+from bridge.cli import image_diff, image_report, index, push
 from bridge.cli import options as shared
 from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
@@ -77,6 +78,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     image_diff.configure(
         verbs.add_parser("diff", help="tell what an update from one image to another moves")
+    )
+    image_report.configure(
+        verbs.add_parser("report", help="write a page on what the updates of a repository moved")
     )
     index.configure(
         verbs.add_parser("index", help="bring the index of what the store has up to date")

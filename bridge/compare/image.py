@@ -21,7 +21,7 @@ from bridge.layer.tar import EntryType
 from bridge.limits import PARTIAL_LEAST
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, Platform, layer_compression
-from bridge.oci.reference import ImageReference
+from bridge.oci.reference import ImageReference, RegistryReference
 from bridge.ostree.repository import Repository
 from bridge.packages.installed import installed
 from bridge.packages.package import Package
@@ -31,6 +31,7 @@ from bridge.pull.progress import Progress
 from bridge.pull.resolve import resolve
 from bridge.pull.source import Source, open_source
 from bridge.pull.streams import tar_stream
+from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
 
 Object = tuple[bytes, int, int, int, tuple[tuple[bytes, bytes], ...]]
@@ -144,6 +145,19 @@ class Session:
                 if layer.digest == blob:
                     return image.source, layer
         return None
+
+    def tags(self, reference: RegistryReference) -> list[str]:
+        """Return the tags of a repository; raises what `Client.tags` raises."""
+        from bridge.registry.client import Client  # of no use for layouts, and slow to import
+
+        meter = Meter()
+        client = Client(self._network, meter, tell=self.progress.message)
+        try:
+            return list(client.tags(reference))
+        finally:
+            client.close()
+            self.read.received_bytes += meter.received_bytes
+            self.read.requests += meter.requests
 
     def facts(self, diff_id: Digest) -> LayerFacts | None:
         """Return what is known of a layer."""
