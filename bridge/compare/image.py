@@ -78,7 +78,8 @@ class Read:
     received_bytes: int = 0
     requests: int = 0
     layers: int = 0
-    """Layers of which all was read, for their blobs do not say what is inside them..."""
+    """Layers of which all was read, for their blobs do not say what is inside them, but for those
+    that are as small as a table of contents..."""
     layer_bytes: int = 0
     """...and the bytes of these blobs."""
 
@@ -291,8 +292,8 @@ class Image:
                 f"layer {layer.digest[:19]} of {self.identity.reference} is read whole "
                 f"({layer.size:,} bytes): {plan.reason or 'its index is of no use'}"
             )
-        session.read.layers += 1
-        session.read.layer_bytes += layer.size
+            session.read.layers += 1
+            session.read.layer_bytes += layer.size
         while True:
             try:
                 with self._allowance.layer() as allowance:
