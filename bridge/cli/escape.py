@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import re
 
-_PLAIN = re.compile(r"[A-Za-z0-9/+=, -]|(?<![wW])\.")
+_PLAIN = re.compile(r"[A-Za-z0-9/+=,. -]")
+_ADDRESS = re.compile(r"(www)\.", re.IGNORECASE)
+"""What is made a link of without any mark-up."""
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -39,7 +41,7 @@ def markdown_code(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """Return a text for Markdown that is nothing but text there."""
-    return "".join(
-        char if _PLAIN.fullmatch(char) else f"&#{ord(char)};"
-        for char in printable(text).replace("www.", "www\0")
-    ).replace("&#0;", "&#46;")
+    safe = "".join(
+        char if _PLAIN.fullmatch(char) else f"&#{ord(char)};" for char in printable(text)
+    )
+    return _ADDRESS.sub(r"\1&#46;", safe)

@@ -49,11 +49,13 @@ class Spool:
             self._end += size
 
     def chunks(self, digest: bytes) -> Iterator[bytes]:
-        """Yield a content in pieces of at most `limits.BLOB_BUFFER` bytes; `KeyError`."""
+        """Return a content in pieces of at most `limits.BLOB_BUFFER` bytes; `KeyError`."""
         start, size = self._places[digest]
-        for at in range(start, start + size, limits.BLOB_BUFFER):
-            length = min(limits.BLOB_BUFFER, start + size - at)
-            yield os.pread(self._file.fileno(), length, at)
+        return self._read(start, start + size)
+
+    def _read(self, start: int, end: int) -> Iterator[bytes]:
+        for at in range(start, end, limits.BLOB_BUFFER):
+            yield os.pread(self._file.fileno(), min(limits.BLOB_BUFFER, end - at), at)
 
     def __enter__(self) -> Self:
         return self
