@@ -10,7 +10,7 @@ from bridge.compare.estimate import Held, Strategy, estimates
 from bridge.compare.image import Image, Session
 from bridge.compare.report import ImageDiff, Stored
 from bridge.compare.stored import StoredImage
-from bridge.errors import BridgeError, MalformedImage
+from bridge.errors import MalformedImage, RangeRefused
 from bridge.layer.tar import EntryType
 from bridge.oci.reference import ImageReference
 from bridge.pull.coalesce import Link
@@ -70,9 +70,7 @@ def compare(
         try:
             installed = new.packages
             packages = changes.packages(old.packages, installed)
-        except BridgeError as error:
-            if not isinstance(error, MalformedImage):
-                raise
+        except (MalformedImage, RangeRefused) as error:
             reasons.append(f"the package database cannot be read: {error}")
     chosen = found[strategy]
     parts = [] if chosen is None else shares(chosen, session.facts)

@@ -129,6 +129,7 @@ class Session:
         try:
             source = open_source(reference, self._network, self._repo, stack, self.progress.message)
             found = resolve(source, self._platform, self._repo)
+            plan_layers({}, found.manifest, found.config)  # refuse what nobody could pull
         except BaseException:
             stack.close()
             raise
