@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.chunked import chunked, chunked_image
+from support.chunked import Blob, chunked, chunked_image
+from support.estargz import Stargz, entry, estargz
 from support.images import (
-    Image,
     Member,
     directory,
     file,
@@ -54,9 +55,25 @@ NEW = [
 ]
 
 
+def stargz(members: list[Member]) -> Stargz:
+    entries = []
+    for each in members:
+        more = {"mode": each.mode, "uid": each.uid, "gid": each.gid, "linkname": each.target}
+        path = each.path.encode("ascii", "replace").decode()
+        entries.append(entry(path, each.data, each.kind, **more))
+    return estargz(entries, chunk=1 << 16)
+
+
 def write(path: Path, layers: list[list[Member]], form: str) -> str:
-    """Write an image, its layers gzip, zstd or all of them zstd:chunked; return its reference."""
-    made: Image = image(*layers, compression="gzip" if form == "chunked" else form)
+    """Write an image, its layers gzip, zstd, or all of them zstd:chunked or eStargz; return its
+    reference."""
+    if form == "estargz":
+        blobs = [stargz(each) for each in layers]
+        made = image(*(each.tar for each in blobs))
+        packed = dict(zip(made.layers, (Blob(b.blob, b.annotations) for b in blobs), strict=True))
+        made = chunked_image(made, packed, "gzip")
+        return f"oci:{write_layout(path, made)}"
+    made = image(*layers, compression="gzip" if form == "chunked" else form)
     if form == "chunked":
         blobs = [chunked(tar(each)) for each in layers]
         made = chunked_image(made, dict(zip(made.layers, blobs, strict=True)))
@@ -74,6 +91,17 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
         write(tmp_path / "1", [BASE, OLD], request.param),
         write(tmp_path / "2", [BASE, NEW], request.param),
     )
+
+
+def test_estargz_is_read_by_its_table_of_contents(tmp_path: Path) -> None:
+    noise = [file("usr/noise", random.Random(1).randbytes(300_000))]
+    one = write(tmp_path / "1", [BASE, [*noise, *OLD]], "estargz")
+    other = write(tmp_path / "2", [BASE, [*noise, *NEW[:1], *NEW[3:]]], "estargz")
+    found = compared(one, other)
+    sizes = [found.estimates[each].layer_bytes for each in Strategy]  # type: ignore[union-attr]
+    assert sizes[0] > 300_000 > sizes[1] >= sizes[2] > 0
+    assert [each.direction for each in found.packages or ()] == ["removed", "added", "upgraded"]
+    assert sum(each.bytes for each in found.causes) == sizes[2]
 
 
 @pytest.mark.parametrize("strategy", Strategy)
