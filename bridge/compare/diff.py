@@ -51,7 +51,7 @@ def compare(
     stored_layers = frozenset(old.identity.config.diff_ids)
     session.pieces = session.pieces or identity.may_come_in_parts
     looked = new.plans(stored_layers)
-    complete = old.load() and new.load()
+    complete = all([old.load(), new.load()])
     if not complete:
         reasons.append(_UNREAD)
     held: Lookup | None = old.lookup if isinstance(old, StoredImage) else None

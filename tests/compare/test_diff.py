@@ -313,3 +313,41 @@ def test_changes_of_packages(
 ) -> None:
     found = changes.packages(before, after)
     assert [(each.name, each.before, each.after, each.direction) for each in found] == expected
+
+
+# -- stored images ------------------------------------------------------------------------------
+
+
+def test_a_stored_image_is_as_good_as_its_source(
+    pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo = tmp_path / "repo"
+    for each in pair:  # the second one is there too, and does not count
+        assert main(["image", "pull", each, "--repo", str(repo), "--quiet"]) == 0
+    _, out, _ = run(capsys, *pair, "--json", "--quiet")
+    wanted = json.loads(out)
+    names = [f"stored:{each}" for each in pair]
+    code, out, err = run(capsys, *names, "--repo", str(repo), "--json", "--quiet")
+    assert code == 0, err
+    found = json.loads(out)
+    for key in ("strategies", "layers", "packages", "files", "causes", "store"):
+        assert found[key] == wanted[key], key
+
+
+def test_an_image_that_is_not_stored(
+    pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo = tmp_path / "repo"
+    assert main(["image", "pull", pair[0], "--repo", str(repo), "--quiet"]) == 0
+    code, _, err = run(capsys, pair[0], f"stored:{pair[1]}", "--repo", str(repo), "--quiet")
+    assert code == 4 and "no image" in err
+
+
+def test_an_image_whose_documents_disagree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write(tmp_path / "1", [BASE], "gzip")
+    bad = f"oci:{write_layout(tmp_path / '2', image(BASE, NEW, diff_ids=['sha256:' + '0' * 64]))}"
+    for names in ((good, bad), (bad, good)):
+        code, _, err = run(capsys, *names, "--quiet")
+        assert code == 7 and "has 2 layers" in err
