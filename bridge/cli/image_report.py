@@ -11,7 +11,7 @@ from bridge import limits
 from bridge.cli import options as shared
 from bridge.cli.image_diff import add_strategy
 from bridge.cli.units import count_text
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,11 +73,19 @@ def _number(text: str) -> int:
 
 
 def _write(path: Path, page: str) -> None:
-    """Put the page in the place of what is there, all of it or nothing."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    """Put the page in the place of the file that is there, all of it or nothing; what is no file,
+    as /dev/stdout, is written to."""
+    if not path.name:
+        raise UsageError(f"--html {str(path)!r}: name a file")
     try:
-        new.write_text(page, encoding="utf-8")
-        new.replace(path)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(page, encoding="utf-8")
+            return
+        new = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            new.write_text(page, encoding="utf-8")
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise BridgeError(f"writing {path}: {error.strerror}") from error

@@ -13,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.images import file, image, write_layout
 
+from bridge.cli.image_report import _write
+from bridge.cli.main import main
 from bridge.cli.report_page import render
 from bridge.compare.diff import diff
 from bridge.compare.estimate import Strategy
 from bridge.compare.history import _ATTACHED, History, Release, natural, parse_time
 from bridge.compare.image import Session
+from bridge.errors import BridgeError, UsageError
 from bridge.oci.reference import parse_reference
 
 HOSTILE = "</title></svg><script>alert('x')</script>\"><img src=//h/x>\u202e\n"
@@ -164,3 +167,43 @@ def test_a_page_on_what_is_not_known(history: History) -> None:
     assert page.text.count("not known") == 3
     history.diffs, history.releases = [], history.releases[:1]
     assert "svg" not in _Page(render(history)).seen
+
+
+def test_where_a_page_is_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    for text in ("one", "two"):
+        _write(page, text)
+        assert page.read_text() == text
+    link = tmp_path / "link"
+    link.symlink_to("page.html")
+    _write(link, "three")
+    assert link.is_symlink() and page.read_text() == "three"
+    _write(Path("/dev/stdout"), "four")
+    assert capfd.readouterr().out == "four"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "page.html"]
+    for wrong in (tmp_path / "none/page.html", tmp_path):
+        with pytest.raises(BridgeError, match="writing"):
+            _write(wrong, "five")
+    with pytest.raises(UsageError):
+        _write(Path(""), "six")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("oci:x", "--html", "p"), 2),
+        (("quay.io/a/b@sha256:" + "0" * 64, "--html", "p"), 2),
+        (("quay.io/a/b",), 2),
+        (("quay.io/a/b", "--html", "p", "--tags", "1"), 2),
+        (("quay.io/a/b", "--html", "p", "--tags", "1000"), 2),
+    ],
+)
+def test_words_that_are_wrong(
+    arguments: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        found = main(["image", "report", *arguments])
+    except SystemExit as ended:
+        found = int(ended.code or 0)
+    error = capsys.readouterr().err
+    assert (found, error.count("error: ")) == (code, 1), error
