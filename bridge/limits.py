@@ -64,6 +64,9 @@ gets theirs in before the last one has to."""
 REFERRERS_SETTLE = 0.3
 """A pause before that index is read for the last time: another writer takes two round trips from
 reading it to writing it."""
+TAGS_MAX = 200_000
+"""Tags of one repository: held in memory, so that each is told once. A build a minute makes half a
+million a year; such repositories are looked into with other means."""
 AUTH_FILE_MAX = 4 * MIB
 """A few entries; read into memory whole."""
 TOKEN_LIFETIME = 60.0
@@ -229,6 +232,19 @@ SPACE_HINTS_MAX = 32
 """Layers, the largest first, whose size is asked for from the registry in that closer look."""
 HISTORY_READ_MAX = 4 * MIB
 """Of `history.jsonl`, its end: some hundred reports, for a file that is never shortened."""
+
+# -- comparing images ------------------------------------------------------------------------
+SPOOL_MAX = 2 * GIB
+"""Package databases of two images, on disk, while they are compared: 10 MB for Debian's, some
+200 MB for one of rpm's."""
+FILES_LISTED_MAX = 1000
+"""Changed files that a report lists, the dearest first: an update of a distribution has 20,000."""
+TAGS_READ_MAX = 500
+"""Tags of a repository whose images are looked at to find the newest: three requests for each."""
+RELEASES_MAX = 200
+"""Updates in one report: a page that can still be read, and a bar for each."""
+MARKDOWN_MAX = 60_000
+"""Characters of a report in Markdown: GitHub takes comments of up to 65,536."""
 
 # -- sysroot ---------------------------------------------------------------------------------
 BLS_ENTRY_MAX = 64 * KIB

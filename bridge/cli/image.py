@@ -1,4 +1,5 @@
-"""`bootc-py image`: stored images: pull, push, list, inspect, remove, repair, prune, index."""
+"""`bootc-py image`: pull, push, list, inspect, remove, repair, prune, index,
+diff, report."""
 
 from __future__ import annotations
 
@@ -9,13 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import index, push
+from bridge.cli import image_diff, image_report, index, push
 from bridge.cli import options as shared
 from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
-    from bridge.oci.model import Platform
     from bridge.ostree.repository import Repository
     from bridge.pull.images import StoredImage
 
@@ -76,6 +76,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shared.add_output(prune)
     prune.set_defaults(run=_prune)
 
+    image_diff.configure(
+        verbs.add_parser("diff", help="tell what an update from one image to another moves")
+    )
+    image_report.configure(
+        verbs.add_parser("report", help="write a page on what the updates of a repository moved")
+    )
     index.configure(
         verbs.add_parser("index", help="bring the index of what the store has up to date")
     )
@@ -87,7 +93,7 @@ def _pull(options: argparse.Namespace) -> int:
 
     reference = shared.image_reference(options.image, options.transport)
     network = shared.network_options(options)
-    platform = _platform(options.platform)
+    platform = shared.platform(options)
     depth = shared.depth(options)
     if options.plan:
         with ExitStack() as stack:
@@ -239,17 +245,6 @@ def _summary(image: StoredImage) -> dict[str, Any]:
         image.manifest.image_bytes,
     )
     return dict(zip(_SUMMARY, values, strict=True))
-
-
-def _platform(text: str | None) -> Platform | None:
-    from bridge.oci.model import Platform
-
-    if text is None:
-        return None
-    parts = text.split("/")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise UsageError(f"--platform {text!r}: it has the form OS/ARCH or OS/ARCH/VARIANT")
-    return Platform(*parts)
 
 
 def _open_or_create(options: argparse.Namespace) -> Repository:

@@ -13,6 +13,7 @@ from bridge import limits
 from bridge.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from bridge.oci.model import Platform
     from bridge.oci.reference import ImageReference
     from bridge.ostree.repository import Repository
     from bridge.pull.plan import Depth
@@ -139,6 +140,19 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="bytes per second, with k, M, G, Ki, Mi or Gi",
     )
+
+
+def platform(options: argparse.Namespace) -> Platform | None:
+    """Return what `--platform` says; None where it was not given."""
+    from bridge.oci.model import Platform
+
+    text = options.platform
+    if text is None:
+        return None
+    parts = text.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise UsageError(f"--platform {text!r}: it has the form OS/ARCH or OS/ARCH/VARIANT")
+    return Platform(*parts)
 
 
 def add_transport(parser: argparse.ArgumentParser) -> None:
@@ -302,12 +316,27 @@ def _seconds(text: str) -> float:
 
 
 def _rate(text: str) -> int:
-    digits = text.rstrip("kKmMgGiIbB/s")
-    unit = text[len(digits) :].lower().removesuffix("/s").removesuffix("b")
-    try:
-        rate = int(float(digits) * _UNITS[unit])
-    except (KeyError, ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate such as 500k or 2M") from None
+    rate = _bytes(text.removesuffix("/s"))
+    if rate is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate such as 500k or 2M")
     if rate < 1024:
         raise argparse.ArgumentTypeError("the least rate is 1024 bytes per second")
     return rate
+
+
+def size(text: str) -> int:
+    """Return a number of bytes, for argparse."""
+    found = _bytes(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500k or 200MB")
+    return found
+
+
+def _bytes(text: str) -> int | None:
+    digits = text.rstrip("kKmMgGiIbB")
+    unit = text[len(digits) :].lower().removesuffix("b")
+    try:
+        found = int(float(digits) * _UNITS[unit])
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return found if found >= 0 else None

@@ -97,6 +97,11 @@ def is_host(text: str) -> bool:
     return matched is not None and int(matched["port"] or 1) in range(1, 65536)
 
 
+def is_tag(text: str) -> bool:
+    """Tell whether `text` may be a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
 def is_short_name(text: str) -> bool:
     """Tell whether `text` has neither a transport nor a registry host (`alpine`, `a/httpd:1`)."""
     scheme, colon, _ = text.partition(":")

@@ -16,13 +16,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from bridge.errors import NoSpace
-from bridge.ostree.repository import Repository
+from bridge.ostree.repository import Known, Repository
 from bridge.pull import index_file
 
 _ASKED = 1000
@@ -104,26 +105,17 @@ class ContentIndex:
 
     # -- looking up ------------------------------------------------------------------------
 
-    def find(self, digests: Collection[bytes]) -> dict[bytes, Place]:
+    def find(
+        self, digests: Collection[bytes], within: AbstractSet[str] | None = None
+    ) -> dict[bytes, Place]:
         """Return a place for each of the sha256 digests that the store has, as far as is known.
 
-        The store has the object; that its bytes are those is for the reader to check.
+        The store has the object; that its bytes are those is for the reader to check. With
+        `within` only these objects are looked at.
         """
         asked = {_key(each): each for each in digests}
-        return self._do(lambda database: self._find(database, asked), {})
-
-    def _find(self, database: sqlite3.Connection, asked: dict[int, bytes]) -> dict[bytes, Place]:
-        found: dict[bytes, Place] = {}
-        known = self._repo.known
-        keys = sorted(asked)  # the way the table is sorted: each page is read once
-        for start in range(0, len(keys), _ASKED):
-            part = keys[start : start + _ASKED]
-            query = _FIND.format(",".join("?" * len(part)))
-            for key, raw, offset, size in database.execute(query, part).fetchall():
-                checksum = _hex(raw)
-                if checksum in known:
-                    found[asked[key]] = Place(checksum, offset, size)
-        return found
+        known = self._repo.known if within is None else within
+        return self._do(lambda database: _find(database, asked, known), {})
 
     def objects(self) -> set[str]:
         """Return the checksums of the objects that were indexed, with those that have no pieces."""
@@ -240,6 +232,21 @@ def _key(digest: bytes) -> int:
 def _close(database: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         database.close()
+
+
+def _find(
+    database: sqlite3.Connection, asked: dict[int, bytes], known: Known | AbstractSet[str]
+) -> dict[bytes, Place]:
+    found: dict[bytes, Place] = {}
+    keys = sorted(asked)  # the way the table is sorted: each page is read once
+    for start in range(0, len(keys), _ASKED):
+        part = keys[start : start + _ASKED]
+        query = _FIND.format(",".join("?" * len(part)))
+        for key, raw, offset, size in database.execute(query, part).fetchall():
+            checksum = _hex(raw)
+            if checksum in known:
+                found[asked[key]] = Place(checksum, offset, size)
+    return found
 
 
 def _objects(database: sqlite3.Connection) -> set[str]:

@@ -8,8 +8,9 @@ others those whose blobs say what is inside them are fetched in parts, where tha
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from bridge.errors import MalformedImage
 from bridge.layer.blob_index import BlobIndex
@@ -105,14 +106,31 @@ class LayerPlan:
         return replace(self, mode=Mode.WHOLE, parts=None, reason=reason)
 
 
+class Lookup(Protocol):
+    """What is known of the content of a store: its index, or a set that stands for one."""
+
+    def find(self, digests: Collection[bytes]) -> Mapping[bytes, Place]:
+        """Return a place for each of the sha256 digests that the store has."""
+
+
 def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[LayerPlan]:
-    """Return what to do for each layer; `MalformedImage` where manifest and config disagree."""
+    """Return what to do for each layer, given what `repo` has; same errors as `plan_layers`."""
+    stored = stored_layers(repo, refs.listing(repo, LAYERS).values())
+    return plan_layers(stored, manifest, config)
+
+
+def plan_layers(
+    stored: Mapping[tuple[Role, str], str], manifest: Manifest, config: ImageConfig
+) -> list[LayerPlan]:
+    """Return what to do for each layer, whole; `MalformedImage` where manifest and config disagree.
+
+    `stored` are the layers of a store: their commits, by what they are to an image and the DiffIDs.
+    """
     if len(manifest.layers) != len(config.diff_ids):
         raise MalformedImage(
             f"manifest {manifest.digest} has {len(manifest.layers)} layers, but its config has "
             f"{len(config.diff_ids)} DiffIDs"
         )
-    stored = stored_layers(repo, refs.listing(repo, LAYERS).values())
     plans: list[LayerPlan] = []
     each_role = roles(config)
     for layer, diff_id, role in zip(manifest.layers, config.diff_ids, each_role, strict=True):
@@ -125,6 +143,28 @@ def plan(repo: Repository, manifest: Manifest, config: ImageConfig) -> list[Laye
             else LayerPlan(layer, diff_id, Mode.WHOLE, role=role)
         )
     return plans
+
+
+def to_depth(
+    plans: Sequence[LayerPlan], contents: Lookup, depth: Depth, link: Link
+) -> list[LayerPlan]:
+    """Return the plans with those layers in parts whose blobs say what is inside them, where that
+    is worth it: `contents` is asked for their files, and as `depth` has it, for their chunks."""
+    blobs = [each.inside.index for each in plans if each.inside is not None]
+    if not blobs or depth is Depth.NEVER:
+        return list(plans)
+    places = dict(contents.find({file.digest for blob in blobs for file in blob.files}))
+    if depth is not Depth.FILES:
+        places |= contents.find(
+            {
+                piece.digest
+                for blob in blobs
+                for file in blob.files
+                if file.digest not in places
+                for piece in file.pieces
+            }
+        )
+    return in_parts(plans, places, link)
 
 
 def in_parts(

@@ -25,7 +25,7 @@ from bridge.pull.encapsulation import Role
 from bridge.pull.image_commit import merge_layers
 from bridge.pull.import_layer import LayerImporter
 from bridge.pull.inside import look_inside
-from bridge.pull.plan import Depth, LayerPlan, Mode, in_parts, plan
+from bridge.pull.plan import Depth, LayerPlan, Mode, plan, to_depth
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.refnames import image_ref, layer_ref
 from bridge.pull.report import LayerReport, Seconds, TransferPlan, TransferReport
@@ -205,23 +205,10 @@ class _Pull:
         plans = look_inside(
             self._source, plans, self._importer.meter, fastest=self._depth is Depth.FASTEST
         )
-        blobs = [each.inside.index for each in plans if each.inside is not None]
-        if not blobs or not self._source.keeps:
+        if not self._source.keeps or all(each.inside is None for each in plans):
             return plans
         catch_up(self._repo, self._contents)
-        files = {file.digest for blob in blobs for file in blob.files}
-        places = self._contents.find(files)
-        if self._depth is not Depth.FILES:
-            places |= self._contents.find(
-                {
-                    piece.digest
-                    for blob in blobs
-                    for file in blob.files
-                    if file.digest not in places
-                    for piece in file.pieces
-                }
-            )
-        return in_parts(plans, places, self._source.link)
+        return to_depth(plans, self._contents, self._depth, self._source.link)
 
     # -- layers ----------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ class Resolved:
     named: Digest
     manifest: Manifest
     config: ImageConfig
+    document_bytes: int = 0
+    """Bytes of the documents: an index, the manifest, the configuration."""
 
     def require_bootable(self, reference: ImageReference) -> None:
         """Raise `MalformedImage` unless the image says of itself that it can be booted."""
@@ -65,4 +67,6 @@ def resolve(source: Source, platform: Platform | None, repo: Repository) -> Reso
         raise MalformedImage(
             f"{manifest.digest} is an image for {config.platform}, not for {platform}"
         )
-    return Resolved(top.digest, manifest, config)
+    documents = (top.raw, manifest.raw) if manifest is not top else (top.raw,)
+    size = sum(map(len, documents)) + manifest.config.size
+    return Resolved(top.digest, manifest, config, size)

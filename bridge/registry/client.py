@@ -8,14 +8,12 @@ asked, `bridge.registry.endpoint`. Source: https://github.com/opencontainers/dis
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import Any, NamedTuple
-from urllib.parse import urljoin
+from typing import NamedTuple
 
 from bridge import limits
-from bridge.errors import MalformedImage, NetworkError, RangeRefused, VerificationFailed
-from bridge.oci import strict_json
+from bridge.errors import MalformedImage, RangeRefused, VerificationFailed
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 from bridge.oci.reference import RegistryReference
@@ -25,13 +23,13 @@ from bridge.registry.authfile import CredentialStore
 from bridge.registry.blob import BlobStream, body_length
 from bridge.registry.conffiles import load_registries
 from bridge.registry.endpoint import EndpointClient, api_host
-from bridge.registry.message import next_page, origin
 from bridge.registry.meter import Meter
 from bridge.registry.mirrors import FAILURES, Endpoint, Route, Turn, endpoints, only_endpoint
 from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
 from bridge.registry.ranges import Ranges
 from bridge.registry.registriesconf import RegistriesConf
+from bridge.registry.tags import iter_tags
 from bridge.registry.transport import Response, TooLarge, Transport
 
 _ACCEPT = ", ".join(MANIFEST_TYPES + INDEX_TYPES)
@@ -253,34 +251,19 @@ class Client:
             else:
                 return b"".join(parts)
 
-    def list_tags(self, ref: RegistryReference, meter: Meter | None = None) -> list[str]:
-        """Return the tags of a repository, all pages of them, in the registry's order.
+    def tags(self, ref: RegistryReference, meter: Meter | None = None) -> Iterator[str]:
+        """Yield the tags of a repository, in the registry's order, as their pages come.
 
         Mirrors are not asked, nor is another location: they are for images, as in containers.
+        Raises what `iter_tags` raises, and `Blocked`.
         """
-        at = only_endpoint(ref, self._registries, self._tls_verify)
-        tags: list[str] = []
-        path = "tags/list?n=1000"
-        for _ in range(limits.TAG_PAGES_MAX):
-            reply = self._endpoint.send("GET", at, path, {}, limits.TAG_PAGE_MAX, meter)
-            if reply.status != 200:
-                raise self._endpoint.failure(at, f"repository {ref.name}", reply)
-            link = next_page(reply.headers.get("Link", ""))
-            try:
-                answer: Any = strict_json.parse(reply.body)
-                page = answer["tags"] or []
-                if not isinstance(page, list):
-                    raise TypeError
-            except (ValueError, LookupError, TypeError):
-                raise NetworkError(f"tags of {ref.name}: the answer is no list of tags") from None
-            tags.extend(tag for tag in page if isinstance(tag, str))
-            if link is None:
-                return tags
-            following = urljoin(reply.url, link)
-            if origin(following) != origin(reply.url):
-                raise NetworkError(f"tags of {ref.name}: the next page is on another host; refused")
-            path = following
-        raise NetworkError(f"tags of {ref.name}: more than {limits.TAG_PAGES_MAX} pages")
+        return iter_tags(
+            self._endpoint, only_endpoint(ref, self._registries, self._tls_verify), meter
+        )
+
+    def list_tags(self, ref: RegistryReference, meter: Meter | None = None) -> list[str]:
+        """Return all that `tags` yields."""
+        return list(self.tags(ref, meter))
 
     def list_referrers(
         self,

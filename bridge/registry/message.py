@@ -15,8 +15,11 @@ _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?")
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
-_NEXT = re.compile(r'<([^<>]*)>[ \t]*;[ \t]*rel="?next"?')
+_LINK = re.compile(
+    r'<([^<>]*)>((?:[ \t]*;[ \t]*[^\s;,="<>]+(?:[ \t]*=[ \t]*(?:"[^"<>]*"|[^\s;,"<>]+))?)*)'
+)
 """Without `<` in the address, so that a header full of them is not searched from each anew."""
+_RELATION = re.compile(r';[ \t]*rel[ \t]*=[ \t]*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -98,10 +101,13 @@ def parse_content_range(value: str) -> tuple[int, int, int | None] | None:
     return first, last, size
 
 
-def next_page(link: str) -> str | None:
+def next_page(header: str) -> str | None:
     """Return where a `Link` header says that a list goes on (RFC 8288); None where it ends."""
-    found = _NEXT.search(link)
-    return found[1] if found else None
+    for address, parameters in _LINK.findall(header):
+        found = _RELATION.search(parameters)
+        if found is not None and "next" in (found[1] or found[2] or "").lower().split():
+            return str(address)
+    return None
 
 
 def located(asked: str, location: str) -> str:

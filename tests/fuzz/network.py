@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 
 from bridge.errors import NetworkError, UsageError
-from bridge.oci.reference import parse_reference, parse_registry_reference
+from bridge.oci.reference import is_tag, parse_reference, parse_registry_reference
 from bridge.registry import blob, client, registriesconf
 from bridge.registry.auth import describe
 from bridge.registry.authfile import Credentials, CredentialStore
@@ -180,7 +180,9 @@ def _tags(data: bytes) -> list[str]:
 
 def _tags_are_those_of_the_list(data: bytes, found: list[str]) -> None:
     listed = json.loads(data)["tags"] or []
-    assert isinstance(listed, list) and found == [each for each in listed if isinstance(each, str)]
+    assert isinstance(listed, list)
+    texts = [each for each in listed if isinstance(each, str)]
+    assert found == [each for each in dict.fromkeys(texts) if is_tag(each)]
 
 
 # -- files -----------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from support.images import Member, directory, file, hardlink, opaque, symlink, whiteout
+from support.images import Member
 from support.merging import merged
+from support.random_layers import LAYERS
 from support.trees import nodes
 
 from bridge.errors import MalformedImage
@@ -146,37 +146,7 @@ def show(node: Dir, at: str = "") -> dict[str, str]:
     return shown
 
 
-# -- random layers ---------------------------------------------------------------------------
-
-DIRECTORIES = ["a", "a/b", "a/b/c", "d"]
-LINKS = ["l", "m"]
-NAMES = [".x", "-y", "b"]
-_paths = st.builds(
-    lambda parent, name: f"{parent}/{name}" if parent else name,
-    st.sampled_from(["", *DIRECTORIES]),
-    st.sampled_from(NAMES),
-)
-_anywhere = st.builds(
-    lambda parent, name: f"{parent}/{name}" if parent else name,
-    st.sampled_from(["", *DIRECTORIES, *LINKS, "l/e"]),
-    st.sampled_from(NAMES),
-)
-_members = st.one_of(
-    st.builds(file, _anywhere, st.sampled_from(["1", "2", "3"])),
-    st.builds(file, st.sampled_from(DIRECTORIES + LINKS), st.just("in a directory's place")),
-    st.builds(directory, st.sampled_from(DIRECTORIES + LINKS), st.sampled_from([0o755, 0o700])),
-    st.builds(directory, _anywhere),
-    st.builds(
-        symlink,
-        st.sampled_from(LINKS),
-        st.sampled_from(["a", "/a/b", "d/../a", "../../d", "m", "l", "missing/x", "/"]),
-    ),
-    st.builds(hardlink, _paths, _paths),
-    st.builds(whiteout, _paths),
-    st.builds(whiteout, st.sampled_from(DIRECTORIES + LINKS)),
-    st.builds(opaque, st.sampled_from(["", *DIRECTORIES])),
-)
-_layers = st.lists(st.lists(_members, max_size=7), min_size=1, max_size=4)
+# -- against ours ----------------------------------------------------------------------------
 
 
 def ours(layers: list[list[Member]]) -> dict[str, str]:
@@ -196,7 +166,7 @@ def ours(layers: list[list[Member]]) -> dict[str, str]:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(_layers)
+@given(LAYERS)
 def test_random_layers_merge_as_the_model_says(layers: list[list[Member]]) -> None:
     try:
         expected = model(layers)

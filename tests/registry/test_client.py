@@ -13,6 +13,7 @@ from bridge.errors import MalformedImage, NetworkError, NotAuthorised, NotFound,
 from bridge.oci.digest import Digest
 from bridge.oci.model import DOCKER_LIST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from bridge.oci.reference import RegistryReference, parse_registry_reference
+from bridge.registry.message import next_page
 from bridge.registry.mirrors import endpoint
 
 MANIFEST = b'{ "schemaVersion": 2,  "odd":"spacing kept" }\n'
@@ -412,16 +413,64 @@ def test_what_is_no_list_of_tags(server: Any, rig: Any, body: bytes) -> None:
         rig().client.list_tags(reference(server))
 
 
+@pytest.mark.parametrize(
+    ("header", "address"),
+    [
+        ('</x?last=a>; rel="next"', "/x?last=a"),
+        ("</x>; rel=next", "/x"),
+        ('</p>; rel="prev", </x>; rel="next"', "/x"),
+        ('</x>; title="a, b; c"; REL="last next"', "/x"),
+        ("</x>;rel=NEXT", "/x"),
+        ('</x>; rel="nextish"', None),
+        ("</x>; norel=next", None),
+        ("</x>", None),
+        ("", None),
+        ("<" * 1000, None),
+    ],
+)
+def test_the_next_page(header: str, address: str | None) -> None:
+    assert next_page(header) == address
+
+
+def test_tags_come_as_their_pages_do(server: Any, rig: Any) -> None:
+    link = {"Link": '<list?last=y>; rel="next"'}
+    server.on("/v2/a/b/tags/list?n=1000", server.Answer(200, b'{"tags": ["x", "y"]}', link))
+    server.on("/v2/a/b/tags/list?last=y", server.Answer(200, b'{"tags": ["y", "-", "z"]}'))
+    made = rig()
+    tags = made.client.tags(reference(server))
+    assert [next(tags), next(tags)] == ["x", "y"]
+    assert made.meter.requests == 1
+    assert list(tags) == ["z"]  # each once, and what can be no tag not at all
+    assert made.meter.requests == 2
+
+
+def test_a_registry_that_refuses_to_be_told_a_page_size(server: Any, rig: Any) -> None:
+    error = b'{"errors": [{"code": "PAGINATION_NUMBER_INVALID"}]}'
+    server.on("/v2/a/b/tags/list?n=1000", server.Answer(400, error))
+    server.on("/v2/a/b/tags/list", server.Answer(200, b'{"tags": ["x"]}'))
+    assert rig().client.list_tags(reference(server)) == ["x"]
+
+
 def test_tags_without_end_and_on_other_hosts(
     server: Any, rig: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "TAG_PAGES_MAX", 5)
-    link = {"Link": '</v2/a/b/tags/list?n=1000>; rel="next"'}
-    server.on("/v2/a/b/tags/list", server.Answer(200, b'{"tags": []}', link))
+    for page in range(9):
+        link = {"Link": f'</v2/a/b/tags/list?p={page + 1}>; rel="next"'}
+        path = f"/v2/a/b/tags/list?p={page}" if page else "/v2/a/b/tags/list"
+        server.on(path, server.Answer(200, b'{"tags": []}', link))
     made = rig()
     with pytest.raises(NetworkError, match="5 pages"):
         made.client.list_tags(reference(server))
     assert made.meter.requests == 5
+    link = {"Link": '</v2/a/b/tags/list?p=1>; rel="next"'}
+    server.on("/v2/a/b/tags/list?p=1", server.Answer(200, b'{"tags": []}', link))
+    with pytest.raises(NetworkError, match="was there before"):
+        made.client.list_tags(reference(server))
+    monkeypatch.setattr(limits, "TAGS_MAX", 1)
+    server.on("/v2/a/b/tags/list", server.Answer(200, b'{"tags": ["a", "b"]}'))
+    with pytest.raises(NetworkError, match="more than 1"):
+        made.client.list_tags(reference(server))
     link = {"Link": '<http://other.example/v2/>; rel="next"'}
     server.on("/v2/a/b/tags/list", server.Answer(200, b'{"tags": []}', link))
     with pytest.raises(NetworkError, match="another host"):

@@ -109,7 +109,7 @@ def compress(data: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(data)
 
 
-def chunked_image(image: Image, blobs: Mapping[str, Blob]) -> Image:
+def chunked_image(image: Image, blobs: Mapping[str, Blob], compression: str = "zstd") -> Image:
     """Return an image some of whose layers, by their digests, are other blobs of the same tar
     streams."""
     manifest = image.document
@@ -121,7 +121,7 @@ def chunked_image(image: Image, blobs: Mapping[str, Blob]) -> Image:
         digest = f"sha256:{hashlib.sha256(blob.data).hexdigest()}"
         kept[digest] = blob.data
         layer |= {
-            "mediaType": MEDIA_TYPES["zstd"],
+            "mediaType": MEDIA_TYPES[compression],
             "digest": digest,
             "size": len(blob.data),
             "annotations": dict(blob.annotations),

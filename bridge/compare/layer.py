@@ -1,0 +1,182 @@
+"""What one layer has: its entries, the digests of their content, and where in the blob they are.
+
+Of a blob that has a table of contents that is read alone; of another all of it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bridge.compare.spool import Spool
+from bridge.layer.allowance import LayerAllowance
+from bridge.layer.blob_index import BlobIndex, File
+from bridge.layer.tar import Entry, EntryType, TarReader
+from bridge.limits import BLOB_BUFFER
+from bridge.oci.digest import Digest
+
+EMPTY = hashlib.sha256().digest()
+_ZEROS = bytes(BLOB_BUFFER)
+
+Wanted = Callable[[str], bool]
+"""Tells of a path, as it stands in the archive, whether the file's content is needed."""
+
+
+class Item(NamedTuple):
+    """An entry of a layer."""
+
+    path: str
+    """As it stands in the archive, unchecked."""
+    type: EntryType
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    target: str
+    xattrs: tuple[tuple[bytes, bytes], ...]
+    digest: bytes
+    """The sha256 of a file's content, else empty."""
+    file: File | None
+    """Where in the blob that content is, if the blob says so."""
+
+
+@dataclass(slots=True)
+class LayerFacts:
+    """One layer's entries, in their order, and the digests of all content in it."""
+
+    items: list[Item] = field(default_factory=list)
+    held: set[bytes] = field(default_factory=set)
+    """Of files and of the pieces of files, as the index of a store that has the layer has them."""
+    index: BlobIndex | None = None
+    """What the blob says of itself..."""
+    blob: Digest | None = None
+    """...and which blob that is."""
+
+
+def of_index(index: BlobIndex, blob: Digest, allowance: LayerAllowance) -> LayerFacts:
+    """Return what a blob says of itself; `MalformedImage` where that is no archive."""
+    facts = LayerFacts(index=index, blob=blob)
+    files = {file.offset: file for file in index.files}
+    reader = TarReader(_stood_in(index), on_hole=allowance.hole)
+    for entry in reader:
+        allowance.name(entry.path)
+        digest, file = b"", None
+        if entry.type is EntryType.FILE:
+            offset = reader.payload_offset
+            file = files.get(offset) if offset is not None and entry.size else None
+            # Sparse files stand in the skeleton, as what is stored of them.
+            digest = file.digest if file is not None else _hashed(reader.payload())
+        facts.items.append(_item(entry, digest, file))
+    for file in index.files:
+        facts.held.add(file.digest)
+        if len(file.pieces) > 1:
+            facts.held.update(piece.digest for piece in file.pieces if not piece.zeros)
+    return facts
+
+
+def of_stream(
+    chunks: Iterable[bytes],
+    allowance: LayerAllowance,
+    spool: Spool,
+    wanted: Wanted,
+    *,
+    pieces: bool,
+) -> LayerFacts:
+    """Return what a tar stream has, to its end: whoever verifies it raises there.
+
+    What is `wanted` of it goes to the `spool`. With `pieces` files are cut as zstd:chunked cuts
+    them, and the digests of these pieces are held too.
+    """
+    facts = LayerFacts()
+    reader = TarReader(chunks, on_hole=allowance.hole)
+    for entry in reader:
+        allowance.name(entry.path)
+        digest = b""
+        if entry.type is EntryType.FILE:
+            hasher = _Hasher(facts.held if pieces and entry.size else None)
+            content = hasher.through(reader.payload())
+            if wanted(entry.path):
+                size = spool.write(content)
+                spool.keep(hasher.digest, size)
+            else:
+                for _ in content:
+                    pass
+            digest = hasher.digest
+            facts.held.add(digest)
+        facts.items.append(_item(entry, digest, None))
+    reader.drain()
+    return facts
+
+
+def _item(entry: Entry, digest: bytes, file: File | None) -> Item:
+    path, kind, mode, uid, gid, size, mtime, target, xattrs, _device = entry
+    return Item(path, kind, mode, uid, gid, size, mtime, target, xattrs, digest, file)
+
+
+def _stood_in(index: BlobIndex) -> Iterator[bytes]:
+    """Yield the tar stream with zeros for the content of its files."""
+    for part in index.skeleton():
+        if isinstance(part, bytes):
+            yield part
+            continue
+        for _ in range(part.size // BLOB_BUFFER):
+            yield _ZEROS
+        yield _ZEROS[: part.size % BLOB_BUFFER]
+
+
+def _hashed(chunks: Iterable[bytes | memoryview]) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()
+
+
+class _Hasher:
+    """Hashes a file's content, and the pieces of it, which go to `held`."""
+
+    def __init__(self, held: set[bytes] | None) -> None:
+        self._whole = hashlib.sha256()
+        self._cutter = None
+        if held is not None:
+            from bridge.layer.rollsum import Cutter  # which needs numpy
+
+            self._cutter = Cutter()
+            self._held = held
+            self._pieces = 0
+            self._piece = hashlib.sha256()
+            self._open = 0  # bytes of the piece that are hashed
+            self._waiting = b""  # zeros that may belong to it, or be a piece of their own
+
+    @property
+    def digest(self) -> bytes:
+        return self._whole.digest()
+
+    def through(self, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        for chunk in chunks:
+            self._whole.update(chunk)
+            if self._cutter is not None:
+                data = bytes(chunk)
+                self._cut(self._waiting + data, self._cutter.feed(data), self._cutter.open)
+            yield chunk
+        if self._cutter is not None:
+            self._cut(self._waiting, self._cutter.finish(), 0)
+
+    def _cut(self, data: bytes, ended: Iterable[tuple[int, bool]], open_now: int) -> None:
+        """Take bytes that were not hashed yet, the pieces that end in them, and how many bytes are
+        known to belong to the one after these."""
+        at = 0
+        for size, zeros in ended:
+            rest = size - self._open
+            self._piece.update(data[at : at + rest])
+            at += rest
+            if not zeros:
+                self._held.add(self._piece.digest())
+            self._piece = hashlib.sha256()
+            self._open = 0
+        rest = open_now - self._open
+        self._piece.update(data[at : at + rest])
+        self._open += rest
+        self._waiting = data[at + rest :]
