@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import goregistry, misbehaving
+from rig import goregistry, misbehaving, store
 from rig.command import PLAIN_HTTP, Done, bootc_py, measured, pull, report
 from rig.forky import run_forky
 from rig.peers import require
@@ -233,7 +233,6 @@ def test_what_is_printed(plain: Registry, packages: Layout, tmp_path: Path) -> N
     assert tags(plain.host, "a/b") == {"one", "two"}
     for options, match in (
         (["--tag=no tag"], "is not a tag"),
-        (["--format=ostree"], "--format ostree"),
         (["--compression-level=3"], "needs --compression"),
         (["--compression=gzip", "--compression-level=30"], "compression level 30"),
     ):
@@ -242,6 +241,26 @@ def test_what_is_printed(plain: Registry, packages: Layout, tmp_path: Path) -> N
     at = bootc_py("publish", packages.reference, f"{name}@{packages.digest}", PLAIN_HTTP)
     assert at.code == 2 and "give a tag" in at.error
     assert tags(plain.host, "a/b") == {"one", "two"}
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_the_encapsulated_form_is_the_same_commit(
+    plain: Registry, packages: Layout, tmp_path: Path, is_stored: bool
+) -> None:
+    there = report("image", "pull", packages.reference, "--repo", tmp_path / "source")
+    options = ["--repo", tmp_path / "source"] if is_stored else []
+    name = f"{plain.host}/a/commit"
+    done = publish(
+        packages.reference, f"{name}:v1", "--format=ostree", "--tag=v2", "--sbom=spdx", *options
+    )
+    assert tags(plain.host, "a/commit") == {"v1", "v2"}
+    document = json.loads(raw_manifest(plain.host, "a/commit:v2"))
+    assert document["annotations"]["ostree.commit"] == there["image"]["commit"]
+    assert discovered(plain, "a/commit:v1")[SPDX] == done["referrers"][0]["digest"]
+    here = report("image", "pull", f"{name}:v1", "--repo", tmp_path / "target", PLAIN_HTTP)
+    assert here["image"]["contentChecksum"] == there["image"]["contentChecksum"]
+    commits = store.ostree(tmp_path / "target", "show", there["image"]["commit"])
+    assert there["image"]["commit"] in commits.decode()
 
 
 # -- what refers to an image -----------------------------------------------------------------------

@@ -29,7 +29,17 @@ FLOORS: dict[str, set[str]] = {
     "sysroot": {"oci", "ostree", "layer", "registry", "pull"},
     "install": {"oci", "ostree", "layer", "registry", "pull", "sysroot"},
     "lint": {"oci", "ostree", "layer", "registry", "pull", "contents", "sysroot"},
-    "build": {"oci", "ostree", "layer", "registry", "pull", "push", "contents", "packages"},
+    "build": {
+        "oci",
+        "ostree",
+        "layer",
+        "registry",
+        "pull",
+        "push",
+        "contents",
+        "packages",
+        "lint",
+    },
     "cli": {
         "oci",
         "ostree",

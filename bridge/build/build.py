@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +20,17 @@ from bridge.build.packing import Group
 from bridge.build.rechunk import LAYERS, placed, rechunk
 from bridge.contents.commit import of_commit
 from bridge.errors import MalformedImage, NotFound
+from bridge.lint import sources
+from bridge.lint.subject import Subject
 from bridge.oci.digest import Digest
 from bridge.oci.model import Index, Manifest, Platform
 from bridge.oci.reference import ImageReference, parse_reference
 from bridge.ostree.repository import Repository
+from bridge.ostree.transaction import Transaction
 from bridge.pull import images
 from bridge.pull.progress import Progress
 from bridge.pull.pull import pull
+from bridge.pull.refnames import image_ref
 from bridge.pull.source import open_source
 from bridge.push.layouts import LayoutWriter
 from bridge.registry.options import NetworkOptions
@@ -68,12 +72,14 @@ def build(
     steps: Steps,
     finishing: Finishing | None = None,
     *,
+    check: Callable[[Subject], None] | None = None,
     network: NetworkOptions | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Build an image, and store it as `reference`.
+    """Build an image, and store it as `reference`, once `check` has let it pass.
 
-    Raises `BridgeError` where a step fails, and what pulling and rechunking raise.
+    Raises what that raises, `BridgeError` where a step fails, and what pulling and rechunking
+    raise.
     """
     finishing = finishing or Finishing()
     progress = progress or Progress()
@@ -83,36 +89,38 @@ def build(
         work = Path(name)
         image_id = buildah.build(steps, work, finishing.epoch)
         clock.lap("steps")
-        raw = parse_reference(f"oci:{work}/steps")
-        buildah.write(image_id, work / "steps")
-        progress.message("taking in what was built")
-        pull(repo, raw, labelled=False)
-        clock.lap("import")
+        raw, made_of_it = (parse_reference(f"oci:{work}/{each}") for each in ("steps", "layers"))
         try:
+            buildah.write(image_id, work / "steps")
+            progress.message("taking in what was built")
+            pull(repo, raw, labelled=False)
+            clock.lap("import")
             image = images.find(repo, raw)
-            contents = of_commit(repo, image.checksum)
             with LayoutWriter.open(f"{work}/layers", None) as layout:
                 made = rechunk(
                     image,
-                    contents,
+                    of_commit(repo, image.checksum),
                     layout,
                     created=int(time.time()) if finishing.epoch is None else finishing.epoch,
                     labels=_BOOTABLE | dict(finishing.labels),
                     budget=finishing.max_layers,
                     previous=previous,
                 )
-            clock.lap("rechunk")
             count = sum(len(group) for group in made.groups)
             progress.message(f"{count} components are in {len(made.groups)} layers")
-            stored = pull(
-                repo,
-                parse_reference(f"oci:{work}/layers"),
-                labelled=False,
-                keep_as=reference,
-            )
+            clock.lap("rechunk")
+            stored = pull(repo, made_of_it, labelled=False)
+            clock.lap("store")
+            if check is not None:
+                check(sources.stored(repo, made_of_it, finishing.epoch))
+                clock.lap("lint")
+            with Transaction(repo) as transaction:
+                transaction.set_ref(image_ref(reference), stored.commit)
+                transaction.publish()
         finally:
-            images.remove(repo, raw)
-    clock.lap("store")
+            for each in (raw, made_of_it):
+                with suppress(NotFound):
+                    images.remove(repo, each)
     before = set() if previous is None else {_contents(each) for each in placed(previous)}
     return BuildReport(
         reference=str(reference),

@@ -56,6 +56,8 @@ class Item:
 
 
 Group = tuple[Item, ...]
+_FEWEST = 2
+"""Layers that there must be for anything to be parted from anything."""
 
 
 def pack(
@@ -64,6 +66,8 @@ def pack(
     """Put the items, whose names differ, into at most `budget` groups: a layer each, what changes
     least first. `previous` is what an earlier call returned for the image before."""
     items = sorted(items, key=lambda each: each.name)
+    if budget < _FEWEST:
+        return [tuple(items)] if items else []
     if not previous:
         return _in_order(_by_name(items, budget))
     return _again(items, budget, previous)

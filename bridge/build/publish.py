@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import Any
 
+from bridge.build.by_component import by_component
 from bridge.build.sbom import Bill, Format, Sbom, bill_of, make, time_of
 from bridge.contents.commit import of_commit
 from bridge.contents.pulled import pulled
@@ -36,6 +37,7 @@ from bridge.pull.progress import Progress
 from bridge.push.compress import Compression
 from bridge.push.copy import move, spool_directory
 from bridge.push.destination import Destination, open_destination
+from bridge.push.encapsulate import encapsulate_to, source_of_image
 from bridge.push.origin import Origin, open_origin, options_for
 from bridge.push.push import DEFAULT, PackedImage, pack_to
 from bridge.push.repack import repack
@@ -141,11 +143,14 @@ def publish(
     started = time.monotonic()
     names = names_of(destination, wanted.tags)
     reading = source_network or options_for(reference, destination, network)
-    if wanted.format == OSTREE:
-        return _encapsulated()
     with ExitStack() as stack:
         # The source is looked at first, so that where there is none nothing is made elsewhere.
         source = None
+        if repo is None and wanted.format == OSTREE:
+            # A commit is a stored image's.
+            repo = stack.enter_context(
+                pulled(reference, network=reading, labelled=True, progress=progress)
+            ).repo
         if repo is None:
             source = open_origin(reference, reading, stack)
             top = source.top()
@@ -215,9 +220,13 @@ def _stored(
     progress: Progress,
 ) -> _Image:
     compression = wanted.compression or DEFAULT
-    return _packed(
-        pack_to(repo, reference, place, compression, wanted.level, progress), compression
-    )
+    if wanted.format == OSTREE:
+        commit = source_of_image(repo, reference)
+        packing = by_component(repo, commit.commit)
+        made = encapsulate_to(repo, commit, place, packing, compression, wanted.level, progress)
+    else:
+        made = pack_to(repo, reference, place, compression, wanted.level, progress)
+    return _packed(made, compression)
 
 
 def _copied(
@@ -244,14 +253,6 @@ def _packed(image: PackedImage, compression: Compression) -> _Image:
     }
     top = parse_document(image.manifest, OCI_MANIFEST)
     return _Image(top, tuple(blobs.values()), compression)
-
-
-def _encapsulated() -> PublishReport:
-    """The one place where the encapsulated form comes in: a commit, as an image of its own kind."""
-    raise UsageError(
-        "--format ostree: this version cannot write the encapsulated form yet; --format oci "
-        "publishes the image as it is"
-    )
 
 
 def _bill(

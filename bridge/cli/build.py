@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli import lint, push
 from bridge.cli import options as shared
-from bridge.cli import push
 from bridge.cli.units import count_text, size_text
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from bridge.build.build import BuildReport, Finishing
     from bridge.build.buildah import Steps
+    from bridge.lint.subject import Subject
     from bridge.push.report import PushReport
 
 _REPEATED = {
@@ -75,6 +79,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the image before this one: its layers are kept where they can be; only its manifest "
         "is read",
     )
+    image.add_argument("--no-lint", action="store_true", help="do not look for what is wrong in it")
+    image.add_argument(
+        "--skip", metavar="NAME", action="append", default=[], help="leave out this lint"
+    )
+    image.add_argument("--fatal-warnings", action="store_true", help="fail at warnings too")
     image.add_argument(
         "--push", action="store_true", help="push it to the registry that REF names, too"
     )
@@ -95,6 +104,7 @@ def _layers(text: str) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     from bridge.build.build import build
+    from bridge.lint.run import check_names
     from bridge.oci.reference import Transport
     from bridge.push.compress import Compression
     from bridge.push.push import push as push_image
@@ -103,11 +113,20 @@ def _build(options: argparse.Namespace) -> int:
     in_registry = reference.transport is Transport.REGISTRY
     if options.push and not in_registry:
         raise UsageError(f"--push: {reference} is written in any case")
+    check_names(options.skip)
     network = shared.network_options(options)
     steps, finishing = _steps(options), _finishing(options)
     pushed: PushReport | None = None
     with shared.open_builds(options) as repo, shared.progress(options) as progress:
-        report = build(repo, reference, steps, finishing, network=network, progress=progress)
+        report = build(
+            repo,
+            reference,
+            steps,
+            finishing,
+            check=None if options.no_lint else partial(_check, options),
+            network=network,
+            progress=progress,
+        )
         if options.push or not in_registry:
             pushed = push_image(
                 repo,
@@ -123,6 +142,16 @@ def _build(options: argparse.Namespace) -> int:
     elif not options.quiet:
         print(_text(report, pushed))
     return 0
+
+
+def _check(options: argparse.Namespace, subject: Subject) -> None:
+    """Lint what was built; what is found goes where messages go. `BridgeError` where it fails."""
+    from bridge.lint.run import run
+
+    report = run(subject, options.skip)
+    with contextlib.redirect_stdout(sys.stderr):
+        lint.show(report, quiet=options.quiet)
+    lint.require(report, fatal_warnings=options.fatal_warnings)
 
 
 def _steps(options: argparse.Namespace) -> Steps:

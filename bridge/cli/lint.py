@@ -50,7 +50,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _lint(options: argparse.Namespace) -> int:
-    from bridge.lint.model import Level
     from bridge.lint.run import check_names, run
 
     if options.list:
@@ -59,18 +58,24 @@ def _lint(options: argparse.Namespace) -> int:
     check_names(options.skip)
     with ExitStack() as stack:
         report = run(_subject(options, stack), options.skip)
-    fatal, warnings = report.failed(Level.FATAL), report.failed(Level.WARNING)
     if options.json:
         print(json.dumps(document(report), indent=2))
     else:
         shown = None if options.no_truncate else SHOWN
         show(report, shown=shown, quiet=options.quiet, verbose=options.verbose)
-    failed = fatal + (warnings if options.fatal_warnings else 0)
+    require(report, fatal_warnings=options.fatal_warnings)
+    return 0
+
+
+def require(report: Report, *, fatal_warnings: bool) -> None:
+    """Raise `BridgeError` where a lint that is fatal found something, or any of them if told so."""
+    from bridge.lint.model import Level
+
+    failed = report.failed(Level.FATAL) + (report.failed(Level.WARNING) if fatal_warnings else 0)
     if failed:
         raise BridgeError(
             f"checks failed: {failed}; cure what was found, or leave a check out with --skip NAME"
         )
-    return 0
 
 
 def _subject(options: argparse.Namespace, stack: ExitStack) -> Subject:

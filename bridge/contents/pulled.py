@@ -35,9 +35,11 @@ def pulled(
     *,
     network: NetworkOptions | None = None,
     platform: Platform | None = None,
+    labelled: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Pulled]:
-    """Pull an image into a repository that lasts as long as the context, without SELinux labels.
+    """Pull an image into a repository that lasts as long as the context, `labelled` by its SELinux
+    policy or not.
 
     It is made where TMPDIR says, else in `/var/tmp`, which is on a disk where `/tmp` may not be.
     Raises what `pull` raises.
@@ -47,6 +49,13 @@ def pulled(
         tempfile.TemporaryDirectory(prefix="bootc-py-", dir=place) as path,
         Repository.create(path, "bare-user") as repo,
     ):
-        pull(repo, reference, network=network, platform=platform, labelled=False, progress=progress)
+        pull(
+            repo,
+            reference,
+            network=network,
+            platform=platform,
+            labelled=labelled,
+            progress=progress,
+        )
         image = images.find(repo, reference)
         yield Pulled(repo, image, of_commit(repo, image.checksum))

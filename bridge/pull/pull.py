@@ -45,12 +45,10 @@ def pull(
     depth: Depth = Depth.CHUNKS,
     before_layers: Callable[[], None] | None = None,
     careful: bool = False,
-    keep_as: ImageReference | None = None,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Bring the image that `reference` names into `repo`, under the refs that ostree-ext uses.
 
-    With `keep_as` it is as if it had come from there: it is stored under that name.
     Where the image carries an SELinux policy its commit is labelled by it, unless not
     `labelled`. With `bootable` an image without bootc's labels is refused before a layer is moved.
     Layers are fetched in parts to `depth`. What was not verified leaves no trace but unfinished
@@ -62,7 +60,6 @@ def pull(
     """
     with ExitStack() as stack:
         one = _Pull(repo, reference, network, platform, bootable, depth, progress, stack)
-        one.name = keep_as or reference
         return one.run(before_layers, careful=careful, labelled=labelled)
 
 
@@ -104,7 +101,7 @@ class _Pull:
         stack: ExitStack,
     ) -> None:
         self._repo = repo
-        self._reference = self.name = reference
+        self._reference = reference
         self._platform = platform or Platform.host()
         self._bootable = bootable
         self._depth = depth
@@ -125,7 +122,7 @@ class _Pull:
         seconds = Seconds()
         started = time.monotonic()
         image = self._resolve()
-        ref = image_ref(self.name)
+        ref = image_ref(self._reference)
         before = refs.current(self._repo, ref)
         plans = plan(self._repo, image.manifest, image.config)
         if before_layers is not None and any(each.mode is Mode.WHOLE for each in plans):
@@ -147,7 +144,7 @@ class _Pull:
         seconds.total = time.monotonic() - started
         meter = self._source.meter
         return TransferReport(
-            reference=str(self.name),
+            reference=str(self._reference),
             digest=image.named,
             manifest_digest=image.manifest.digest,
             commit=commit,

@@ -35,7 +35,7 @@ from bridge.push.compress import Compression, Packed, check_level, pack
 from bridge.push.destination import Destination, open_destination
 from bridge.push.export import joined
 from bridge.push.packing import Packing, by_directory, packed
-from bridge.push.push import DEFAULT, scratch
+from bridge.push.push import DEFAULT, PackedImage, scratch
 from bridge.push.report import PushedLayer, PushReport
 from bridge.registry.options import NetworkOptions
 
@@ -104,36 +104,14 @@ def encapsulate(
     `UsageError` for a packing that is none, and what the destination raises.
     """
     progress = progress or Progress()
-    check_level(compression, level)
     started = time.monotonic()
     with ExitStack() as stack:
-        # Nobody prunes meanwhile.
-        stack.enter_context(lock.held(repo.fd, ".lock", repo.path, shared=True))
-        commit = repo.read_commit(source.commit)
-        found = contents(repo, source.commit)
-        rest, chunks = packed(found, packing)
         place = open_destination(target, network or NetworkOptions(), stack)
-        progress.stage(Stage.PUSHING)
-        layer = partial(content_layer, repo)
-        streams = [
-            partial(commit_layer, repo, source.commit, [(each, found[each]) for each in rest]),
-            *(partial(layer, [(each, found[each]) for each in own]) for _, own in chunks),
-        ]
-        writer = _Writer(repo, place, compression, level, progress)
         try:
-            layers = writer.layers(streams)
-            subject = commit.subject or f"ostree export of commit {source.commit}"
-            made = _document(
-                source,
-                commit,
-                [subject, *(chunk.name for chunk, _ in chunks)],
-                layers,
-                labels or {},
+            made = encapsulate_to(
+                repo, source, place, packing, compression, level, progress, labels=labels
             )
-            config = writer.put(made.config)
-            components = [None, *(chunk.components for chunk, _ in chunks)]
-            manifest = _manifest(made, config, layers, components)
-            digest = place.finish(manifest, OCI_MANIFEST)
+            digest = place.finish(made.manifest, OCI_MANIFEST)
         except NetworkError as error:
             raise NetworkError(f"{target}: {error}") from error
     return PushReport(
@@ -141,12 +119,47 @@ def encapsulate(
         destination=str(target),
         compression=compression.value,
         digest=digest,
-        config=config,
-        layers=layers,
+        config=made.config,
+        layers=made.layers,
         requests=place.meter.requests,
         retries=place.meter.retries,
         seconds=time.monotonic() - started,
     )
+
+
+def encapsulate_to(
+    repo: Repository,
+    source: Source,
+    place: Destination,
+    packing: Packing,
+    compression: Compression,
+    level: int | None,
+    progress: Progress,
+    *,
+    labels: Mapping[str, str] | None = None,
+) -> PackedImage:
+    """Have the layers and the configuration of what `encapsulate` writes at `place`, and return
+    its manifest, which is for the caller to put there under its names. Same errors."""
+    check_level(compression, level)
+    # Nobody prunes meanwhile.
+    with lock.held(repo.fd, ".lock", repo.path, shared=True):
+        commit = repo.read_commit(source.commit)
+        found = contents(repo, source.commit)
+        rest, chunks = packed(found, packing)
+        progress.stage(Stage.PUSHING)
+        layer = partial(content_layer, repo)
+        streams = [
+            partial(commit_layer, repo, source.commit, [(each, found[each]) for each in rest]),
+            *(partial(layer, [(each, found[each]) for each in own]) for _, own in chunks),
+        ]
+        writer = _Writer(repo, place, compression, level, progress)
+        layers = writer.layers(streams)
+        subject = commit.subject or f"ostree export of commit {source.commit}"
+        steps = [subject, *(chunk.name for chunk, _ in chunks)]
+        made = _document(source, commit, steps, layers, labels or {})
+        config = writer.put(made.config)
+    components = [None, *(chunk.components for chunk, _ in chunks)]
+    return PackedImage(_manifest(made, config, layers, components), config, layers)
 
 
 class _Writer:
