@@ -308,5 +308,7 @@ RPM_HEADER_MAX = 64 * MIB
 """One of its headers, held in memory: that of a font or firmware package has a few MiB."""
 RPM_SQLITE_STEPS_MAX = 1_000_000_000
 """Instructions of SQLite's machine to read it: it takes some ten a package."""
+PACKED_MAX = 16 * MIB
+"""What is known of packed layers, a few hundred bytes each. Held in memory."""
 CHANGELOG_READ = 64 * KIB
 """What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""

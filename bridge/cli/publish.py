@@ -19,15 +19,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image",
         metavar="IMAGE",
-        help="quay.io/a/b:tag, docker://…, oci:DIR[:TAG] or oci-archive:FILE[:TAG]; with --repo a "
-        "stored image, as `image list` has it",
+        help="quay.io/a/b:tag, docker://…, oci:DIR[:TAG] or oci-archive:FILE[:TAG]; with --repo or "
+        "--built a stored image, as `image list` has it",
     )
     parser.add_argument(
         "destination",
         metavar="DEST",
         help="quay.io/a/b:tag, docker://…, oci:DIR[:TAG] or oci-archive:FILE[:TAG]",
     )
-    parser.add_argument("--repo", metavar="DIR", help="the OSTree repository that has the image")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--repo", metavar="DIR", help="the OSTree repository that has the image")
+    group.add_argument("--built", action="store_true", help="it is one that `build` has stored")
     parser.add_argument(
         "--tag", action="append", default=[], metavar="TAG", help="one more tag for it"
     )
@@ -71,7 +73,8 @@ def run(options: argparse.Namespace) -> int:
     from bridge.errors import UsageError
     from bridge.push.compress import Compression
 
-    if options.compression is None and options.compression_level is not None and not options.repo:
+    is_stored = options.repo is not None or options.built
+    if options.compression is None and options.compression_level is not None and not is_stored:
         raise UsageError("--compression-level needs --compression: layers stay as they are")
     wanted = Wanted(
         tags=options.tag,
@@ -89,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
             argparse.Namespace(**{**vars(options), "creds": options.src_creds})
         )
     with ExitStack() as stack:
-        repo = stack.enter_context(shared.open_repository(options)) if options.repo else None
+        opened = shared.open_builds if options.built else shared.open_repository
+        repo = stack.enter_context(opened(options)) if is_stored else None
         progress = stack.enter_context(shared.progress(options))
         report = publish(
             image,

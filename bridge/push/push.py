@@ -31,6 +31,7 @@ from bridge.push.compress import Compression, Packed, check_level, pack
 from bridge.push.destination import Destination, open_destination
 from bridge.push.export import export
 from bridge.push.packed_manifest import packed_manifest
+from bridge.push.remembered import Remembered
 from bridge.push.report import PushedLayer, PushReport
 from bridge.registry.options import NetworkOptions
 from bridge.registry.outcome import Outcome
@@ -101,7 +102,10 @@ def pack_to(
     # Nobody prunes meanwhile; to pull is nobody kept from.
     with lock.held(repo.fd, ".lock", repo.path, shared=True):
         one = _Push(repo, images.find(repo, reference), place, compression, level, progress)
-        return one.finish(one.layers())
+        try:
+            return one.finish(one.layers())
+        finally:
+            one.remembered.keep()
 
 
 class _Push:
@@ -121,6 +125,7 @@ class _Push:
         self._level = level
         self._progress = progress
         self._cancelled = threading.Event()
+        self.remembered = Remembered(repo)
 
     def layers(self) -> tuple[PushedLayer, ...]:
         """Have all layers at the destination, several at once; when one fails, all end."""
@@ -150,15 +155,24 @@ class _Push:
         return tuple(futures[diff_id].result() for diff_id in diff_ids)
 
     def _layer(self, diff_id: Digest, stream: Iterator[bytes]) -> PushedLayer:
-        try:
-            blob, outcome = self._moved(stream, self._compression, self._level)
-        except NotHeld as error:
-            self._progress.message(f"layer {diff_id[:19]} goes as plain zstd: {error}")
-            blob, outcome = self._moved(export(self._repo, diff_id), Compression.ZSTD, None)
+        blob = self.remembered.find(diff_id, self._compression, self._level)
+        there = None if blob is None else self._target.has(blob.digest, blob.size)
+        if blob is not None and there is not None:
+            outcome = there
+        else:
+            blob, outcome = self._packed(diff_id, stream)
+            self.remembered.remember(diff_id, self._compression, self._level, blob)
         self._progress.message(
             f"layer {diff_id[:19]}: {outcome.value} as {blob.digest[:19]} ({blob.size} bytes)"
         )
         return PushedLayer(diff_id, blob, outcome)
+
+    def _packed(self, diff_id: Digest, stream: Iterator[bytes]) -> tuple[Packed, Outcome]:
+        try:
+            return self._moved(stream, self._compression, self._level)
+        except NotHeld as error:
+            self._progress.message(f"layer {diff_id[:19]} goes as plain zstd: {error}")
+            return self._moved(export(self._repo, diff_id), Compression.ZSTD, None)
 
     def _moved(
         self, stream: Iterator[bytes], compression: Compression, level: int | None

@@ -198,5 +198,9 @@ def test_the_command(
     assert document["transfer"]["skippedBytes"] == MADE.size and told.err == ""
     assert [each["artifactType"] for each in document["referrers"]] == ["application/spdx+json"]
     os.unlink(digest_file)
-    assert main([*command, "--format=ostree"]) == 2
+    assert main([*command, "--compression-level=3"]) == 2
     assert not digest_file.exists()
+    capsys.readouterr()
+    assert main([*command, "--format=ostree"]) == 0
+    assert digest_file.read_text() != MADE.digest
+    assert capsys.readouterr().out == f"{digest_file.read_text()}\n"
