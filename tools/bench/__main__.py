@@ -1,6 +1,7 @@
 """`python3 tools/bench`: what imports and pulls cost, as ratios to ostree and podman in one run.
 
 `python3 tools/bench partial`: what upgrades move, and how long that takes, by every way there is.
+`python3 tools/bench rechunk`: what upgrades move of whole layers, by the ways to make these.
 
 Both sides do the same work in turn, several times, each time from nothing on the same file
 system, the source in the page cache. Printed are the medians. Needs root, and the images of
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 sys.path.insert(1, str(ROOT / "registry-tests"))
 
-from tools.bench import contest, partial  # noqa: E402
+from tools.bench import contest, partial, rechunk  # noqa: E402
 from tools.bench.contest import MB, Outcome  # noqa: E402
 
 PARTS = {
@@ -42,8 +43,18 @@ def main() -> int:
     compileall.compile_dir(ROOT / "bridge", quiet=2)
     outcomes: list[Outcome] = []
     upgrades: list[partial.Upgrade] = []
+    updates: list[rechunk.Update] = []
     try:
         for part in options.parts or PARTS:
+            if part == "rechunk":
+                for name in options.pairs or ("base", "server"):
+                    updates.append(rechunk.update(name))
+                    print(
+                        rechunk.table(updates[-1]),
+                        file=sys.stderr if options.json else sys.stdout,
+                        flush=True,
+                    )
+                continue
             if part == "partial":
                 for name in options.pairs or ("server", "trixie"):
                     upgrades.append(partial.upgrade(name, options.runs))
@@ -60,7 +71,7 @@ def main() -> int:
         said = (error.stderr or b"").decode(errors="replace").strip()
         return _fail(f"{error.cmd[0]} ended with {error.returncode}: {said}")
     met = all(verdict.met for outcome in outcomes for verdict in outcome.verdicts)
-    met = met and all(each.met for each in upgrades)
+    met = met and all(each.met for each in (*upgrades, *updates))
     if options.json:
         document = {
             "apiVersion": "bootc-py/v1",
@@ -68,6 +79,7 @@ def main() -> int:
             "machine": {"cpus": os.cpu_count(), "kernel": platform.release()},
             "contests": [outcome.to_json() for outcome in outcomes],
             "upgrades": [each.to_json() for each in upgrades],
+            "updates": [each.to_json() for each in updates],
             "met": met,
         }
         print(json.dumps(document, indent=2))
@@ -109,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="import, pull, write (default: these), partial"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="import, pull, write (default: these), partial, rechunk",
     )
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each side (3)")
     parser.add_argument("--image", default="server", choices=("base", "server"))
@@ -118,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         "--pair",
         dest="pairs",
         action="append",
-        choices=("base", "server", "trixie"),
-        help="of partial (default: server and trixie)",
+        choices=("base", "server", "trixie", "desktop"),
+        help="of partial (default: server and trixie) and rechunk (base and server)",
     )
     parser.add_argument("--json", action="store_true", help="a JSON document on stdout")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
