@@ -68,7 +68,10 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
         temporary.mkdir()
         storage = _Storage(work / "storage", work / "run", temporary)
         name = f"localhost/{what.repository}:{version.tag}"
-        options = [f"--build-arg=VERSION={version.label}"]
+        options = [
+            f"--build-arg=VERSION={version.label}",
+            f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}",
+        ]
         if what.parent:
             base = image(what.parent, version.tag, "plain")
             base_name = f"localhost/{IMAGES[what.parent].repository}:{version.tag}"
@@ -76,10 +79,9 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
             options += ["--layers", f"--build-arg=BASE={base_name}"]
             if what.has_wheels:
                 wheels.collect(context / "wheels", run, spec.SOURCE_DATE_EPOCH)
-                options.append(f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}")
         else:
             _make_rootfs(version, context / "rootfs.tar", temporary)
-            options += ["--layers=false", f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}"]
+            options.append("--layers=false")
         storage.buildah(
             "bud", "--isolation=chroot", "--format=oci", "--pull-never", "--no-cache",
             *options, "--tag", name, str(context),
