@@ -37,6 +37,13 @@ def image(name: str, version: str, form: str) -> Layout:
     return layout.read(_image_dir(ALL[name], ALL_VERSIONS[version]) / form)
 
 
+def once_more(name: str, version: str, target: Path) -> Layout:
+    """Builds an image whatever the cache has of it, into `target`, with plain layers."""
+    what = ALL[name]
+    _check_programs()
+    return _build(what, ALL_VERSIONS[version], target)
+
+
 def _image_dir(what: Image, version: Version) -> Path:
     """The cache's directory with every form of an image."""
     name = f"images/{what.name}-{version.tag}-{spec.key(what, version)}"
