@@ -87,7 +87,7 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
             if what.has_wheels:
                 wheels.collect(context / "wheels", run, spec.SOURCE_DATE_EPOCH)
         else:
-            _make_rootfs(version, context / "rootfs.tar", temporary)
+            _make_rootfs(version, context, temporary)
             options.append("--layers=false")
         storage.buildah(
             "bud", "--isolation=chroot", "--format=oci", "--pull-never", "--no-cache",
@@ -97,26 +97,17 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
     return layout.read(target)
 
 
-def _make_rootfs(version: Version, tar: Path, temporary: Path) -> None:
-    """Writes a minimal Debian with the base's packages to `tar`; unpacks it in `temporary`."""
-    lines = (spec.IMAGES["base"].directory / "packages.txt").read_text().splitlines()
-    packages = [line for line in lines if line and not line.startswith("#")]
+def _make_rootfs(version: Version, context: Path, temporary: Path) -> None:
+    """Makes the base's `rootfs.tar` in its build context; unpacks it in `temporary`."""
     with _timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
         run(
-            "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
-            f"--include={','.join(packages)}", "--skip=output/dev",
-            # A mirror that is frozen at a date is good enough.
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            # Copies of this machine's, for the time of the build.
-            '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"',
-            # Of newer kernels, that is a second link to the one in /boot.
-            '--customize-hook=rm -f "$1"/usr/lib/modules/*/vmlinuz',
-            version.suite, str(tar), *version.sources,
+            str(context / "make-rootfs"),
+            str(context / "rootfs.tar"),
+            version.suite,
+            *version.sources,
             SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH),
-            # The kernel package makes no initramfs: the Containerfile does.
-            INITRD="No",
             TMPDIR=str(temporary),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
