@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -71,6 +72,7 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
     with cache.scratch(cache.root() / "work") as work:
         context = work / "context"
         shutil.copytree(what.directory, context)
+        _set_modes(context)
         temporary = work / "tmp"
         temporary.mkdir()
         storage = _Storage(work / "storage", work / "run", temporary)
@@ -95,6 +97,14 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
         )  # fmt: skip
         storage.save(name, target, version.tag)
     return layout.read(target)
+
+
+def _set_modes(directory: Path) -> None:
+    """Gives files the modes that git knows: not those of this checkout, with its umask."""
+    for path in directory.rglob("*"):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            path.chmod(0o755 if executable else 0o644)
 
 
 def _make_rootfs(version: Version, context: Path, temporary: Path) -> None:
