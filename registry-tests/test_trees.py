@@ -75,7 +75,8 @@ def test_what_is_left_out_is_named(images: Images, repo: Path) -> None:
     }
     named = {f"/{each['path']}".replace("/usr/etc", "/etc", 1) for each in report["dropped"]}
     assert missing <= named
-    assert missing
+    # The image as a whole has nothing of the kind, but layers have what later ones remove.
+    assert "/run/postgresql" in named
 
 
 ALTERATIONS = {

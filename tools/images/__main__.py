@@ -1,8 +1,9 @@
-"""`python3 -m tools.images build|path|push`: the project's OS images.
+"""`python3 -m tools.images build|path|push|reproduce`: the project's OS images.
 
 build [IMAGE...] [--version V]         builds what the cache lacks
 path IMAGE VERSION [--form F]          prints IMAGE's reference, oci:DIRECTORY:TAG
 push HOST:PORT [IMAGE...] [--version V]  pushes to a registry, one tag for each form
+reproduce [IMAGE...] [--version V]     builds once more, and names what came out otherwise
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 
 from tools.images import build
 from tools.images.push import publish
+from tools.images.reproduce import reproduce
 from tools.images.spec import ALL, FORMATS, IMAGES, VERSIONS
 
 
@@ -21,6 +23,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     # So that temporary directories and children go when we are ended.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    same = True
     try:
         if arguments.command == "path":
             print(build.image(arguments.image, arguments.version, arguments.form).reference)
@@ -35,10 +38,14 @@ def main() -> int:
             elif arguments.command == "push":
                 for reference, digest in publish(name, version, arguments.registry):
                     print(f"{reference}@{digest}")
+            elif arguments.command == "reproduce":
+                for difference in reproduce(name, version):
+                    same = False
+                    print(f"{name} {version}: {difference}")
     except subprocess.CalledProcessError as error:
         print(f"error: {error.cmd[0]} failed with exit status {error.returncode}", file=sys.stderr)
         return 1
-    return 0
+    return 0 if same else 1
 
 
 def _chosen(arguments: argparse.Namespace) -> list[tuple[str, str]]:
@@ -48,6 +55,12 @@ def _chosen(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     return [(name, version) for name in arguments.images or IMAGES for version in versions]
 
 
+def _known(name: str) -> str:
+    if name not in ALL:
+        raise argparse.ArgumentTypeError(f"no image is named {name}: {', '.join(ALL)}")
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m tools.images",
@@ -55,12 +68,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("build", "push"):
+    for name in ("build", "push", "reproduce"):
         command = commands.add_parser(name)
         if name == "push":
             command.add_argument("registry", metavar="HOST:PORT")
         command.add_argument(
-            "images", nargs="*", metavar="IMAGE", help="base, server, host (default: the first two)"
+            "images",
+            nargs="*",
+            type=_known,
+            metavar="IMAGE",
+            help=f"{', '.join(ALL)} (default: the first two)",
         )
         command.add_argument("--version", choices=VERSIONS, help="default: all")
     command = commands.add_parser("path")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -37,6 +38,13 @@ def image(name: str, version: str, form: str) -> Layout:
     return layout.read(_image_dir(ALL[name], ALL_VERSIONS[version]) / form)
 
 
+def once_more(name: str, version: str, target: Path) -> Layout:
+    """Builds an image whatever the cache has of it, into `target`, with plain layers."""
+    what = ALL[name]
+    _check_programs()
+    return _build(what, ALL_VERSIONS[version], target)
+
+
 def _image_dir(what: Image, version: Version) -> Path:
     """The cache's directory with every form of an image."""
     name = f"images/{what.name}-{version.tag}-{spec.key(what, version)}"
@@ -64,11 +72,15 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
     with cache.scratch(cache.root() / "work") as work:
         context = work / "context"
         shutil.copytree(what.directory, context)
+        _set_modes(context)
         temporary = work / "tmp"
         temporary.mkdir()
         storage = _Storage(work / "storage", work / "run", temporary)
         name = f"localhost/{what.repository}:{version.tag}"
-        options = [f"--build-arg=VERSION={version.label}"]
+        options = [
+            f"--build-arg=VERSION={version.label}",
+            f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}",
+        ]
         if what.parent:
             base = image(what.parent, version.tag, "plain")
             base_name = f"localhost/{IMAGES[what.parent].repository}:{version.tag}"
@@ -76,10 +88,9 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
             options += ["--layers", f"--build-arg=BASE={base_name}"]
             if what.has_wheels:
                 wheels.collect(context / "wheels", run, spec.SOURCE_DATE_EPOCH)
-                options.append(f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}")
         else:
-            _make_rootfs(version, context / "rootfs.tar", temporary)
-            options += ["--layers=false", f"--build-arg=SOURCE_DATE_EPOCH={spec.SOURCE_DATE_EPOCH}"]
+            _make_rootfs(version, context, temporary)
+            options.append("--layers=false")
         storage.buildah(
             "bud", "--isolation=chroot", "--format=oci", "--pull-never", "--no-cache",
             *options, "--tag", name, str(context),
@@ -88,26 +99,25 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
     return layout.read(target)
 
 
-def _make_rootfs(version: Version, tar: Path, temporary: Path) -> None:
-    """Writes a minimal Debian with the base's packages to `tar`; unpacks it in `temporary`."""
-    lines = (spec.IMAGES["base"].directory / "packages.txt").read_text().splitlines()
-    packages = [line for line in lines if line and not line.startswith("#")]
+def _set_modes(directory: Path) -> None:
+    """Gives files the modes that git knows: not those of this checkout, with its umask."""
+    for path in directory.rglob("*"):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            path.chmod(0o755 if executable else 0o644)
+
+
+def _make_rootfs(version: Version, context: Path, temporary: Path) -> None:
+    """Makes the base's `rootfs.tar` in its build context; unpacks it in `temporary`."""
     with _timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
         run(
-            "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
-            f"--include={','.join(packages)}", "--skip=output/dev",
-            # A mirror that is frozen at a date is good enough.
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            # Copies of this machine's, for the time of the build.
-            '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"',
-            # Of newer kernels, that is a second link to the one in /boot.
-            '--customize-hook=rm -f "$1"/usr/lib/modules/*/vmlinuz',
-            version.suite, str(tar), *version.sources,
+            str(context / "make-rootfs"),
+            str(context / "rootfs.tar"),
+            version.suite,
+            *version.sources,
             SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH),
-            # The kernel package makes no initramfs: the Containerfile does.
-            INITRD="No",
             TMPDIR=str(temporary),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,11 @@ ALL_VERSIONS = {
 }
 IMAGES = {"base": Image("base"), "server": Image("server", parent="base")}
 """Those that depend on Debian alone, and are measured."""
+EXAMPLES = {**IMAGES, "desktop": Image("desktop", parent="base")}
+"""Those that users may start from. The desktop is big: it is built for who names it, and by
+tests where `BOOTC_PY_DESKTOP` is set."""
 ALL = {
-    **IMAGES,
+    **EXAMPLES,
     "host": Image("host", parent="base", has_wheels=True),
     "selinux": Image("selinux", parent="base"),
     "composefs": Image("composefs", parent="base"),

@@ -1,0 +1,115 @@
+"""The examples that users start from, and the tool that tells whether they can be built twice.
+
+The desktop is big: it is looked at where BOOTC_PY_DESKTOP is set, and built if need be.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+from rig import store
+from rig.command import pull
+
+from tools.images import build, cache, layout, reproduce
+from tools.images.layout import Layout
+from tools.images.spec import EXAMPLES, IMAGES, SOURCE_DATE_EPOCH
+
+WITH_DESKTOP = [
+    name if name in IMAGES else pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            not os.environ.get("BOOTC_PY_DESKTOP"), reason="BOOTC_PY_DESKTOP is not set"
+        ),
+    )
+    for name in EXAMPLES
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_DESKTOP)
+def test_an_example_is_what_its_documentation_says(name: str) -> None:
+    image = build.image(name, "v1", "plain")
+    with cache.scratch(cache.root() / "work") as work:
+        commit = pull(image.reference, work / "repo")["image"]["commit"]
+        tree = store.tree(work / "repo", commit)
+
+        def content(path: str) -> str:
+            return store.ostree(work / "repo", "cat", commit, path).decode()
+
+        # One kernel, with its initramfs, and nothing where the host mounts its own.
+        kernels = [path for path in tree if re.fullmatch("/usr/lib/modules/[^/]+/vmlinuz", path)]
+        assert len(kernels) == 1
+        assert f"{Path(kernels[0]).parent}/initramfs.img" in tree
+        assert [path for path in tree if path.startswith(("/boot/", "/run/", "/tmp/"))] == []
+
+        # A machine makes its /var of tmpfiles.d alone.
+        below = {path: record.kind for path, record in tree.items() if path.startswith("/var/")}
+        assert set(below.values()) == {"directory", "symlink"}
+        known = set()
+        for path in tree:
+            if re.fullmatch(r"/usr/lib/tmpfiles\.d/.*\.conf", path):
+                lines = [line.split() for line in content(path).splitlines()]
+                known |= {words[1] for words in lines if len(words) > 1 and words[0] != "#"}
+        assert set(below) <= known
+
+        # And the accounts that it lacks of sysusers.d.
+        declared = {
+            words[1]
+            for path in tree
+            if re.fullmatch(r"/usr/lib/sysusers\.d/.*\.conf", path)
+            for line in content(path).splitlines()
+            if len(words := line.split()) > 1 and words[0] in ("u", "g")
+        }
+        for file in ("/usr/etc/passwd", "/usr/etc/group"):
+            names = {line.split(":")[0] for line in content(file).splitlines()}
+            assert names <= declared
+        for line in content("/usr/etc/shadow").splitlines():
+            assert line.split(":")[1].startswith(("*", "!"))
+
+
+def made(directory: Path, files: dict[str, bytes], time: int, mode: int = 0o644) -> Layout:
+    """An image of one layer with these files, in their order, written at a time."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime, member.mode = len(content), time, mode
+            tar.addfile(member, io.BytesIO(content))
+    directory.mkdir()
+    layer = layout.add_blob(directory, data.getvalue(), "layer")
+    config = layout.add_blob(directory, b"{}", "config")
+    return layout.write(directory, "one", {"config": config, "layers": [layer]})
+
+
+FILES = {"a": b"one", "b": b"two"}
+OLD, NEW = SOURCE_DATE_EPOCH - 9, SOURCE_DATE_EPOCH + 9
+
+
+@pytest.mark.parametrize(
+    ("files", "time", "mode", "expected"),
+    [
+        (FILES, NEW, 0o644, []),
+        (FILES, NEW + 9, 0o644, []),
+        (FILES, OLD, 0o644, [f"layer 0: {each}: time {NEW - 9} and {OLD}" for each in "ab"]),
+        (FILES, NEW, 0o600, [f"layer 0: {each}: mode 0o644 and 0o600" for each in "ab"]),
+        ({"a": b"one"}, NEW, 0o644, ["layer 0: b: only in the first"]),
+        ({**FILES, "c": b""}, NEW, 0o644, ["layer 0: c: only in the second"]),
+        ({"b": b"two", "a": b"one"}, NEW, 0o644, ["layer 0: the order of its entries"]),
+        (
+            {"a": b"one", "b": b"six"},
+            NEW,
+            0o644,
+            ["layer 0: b: content 3fc4ccfe7458 and 44778d82365e"],
+        ),
+    ],
+)
+def test_reproduce_names_what_differs(
+    tmp_path: Path, files: dict[str, bytes], time: int, mode: int, expected: list[str]
+) -> None:
+    first = made(tmp_path / "first", FILES, NEW)
+    second = made(tmp_path / "second", files, time, mode)
+    assert list(reproduce.differences(first, second)) == expected
