@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bridge.build import buildah
 from bridge.build.buildah import Steps
+from bridge.build.initramfs import with_packed_initramfs
 from bridge.build.packing import Group
 from bridge.build.rechunk import LAYERS, placed, rechunk
 from bridge.contents.commit import of_commit
@@ -96,10 +97,14 @@ def build(
             pull(repo, raw, labelled=False)
             clock.lap("import")
             image = images.find(repo, raw)
-            with LayoutWriter.open(f"{work}/layers", None) as layout:
+            with ExitStack() as stack:
+                contents = with_packed_initramfs(
+                    of_commit(repo, image.checksum), name, stack, progress
+                )
+                layout = stack.enter_context(LayoutWriter.open(f"{work}/layers", None))
                 made = rechunk(
                     image,
-                    of_commit(repo, image.checksum),
+                    contents,
                     layout,
                     created=int(time.time()) if finishing.epoch is None else finishing.epoch,
                     labels=_BOOTABLE | dict(finishing.labels),

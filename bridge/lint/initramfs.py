@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from tempfile import TemporaryFile
 
 from bridge import limits
 from bridge.contents.contents import Node
 from bridge.errors import MalformedImage
+from bridge.initramfs.cpio import CpioEntry, InitramfsReader, Segment
+from bridge.initramfs.pack import is_packed_so
 from bridge.layer.tar import EntryType
 from bridge.lint.boot import kernel_directories
-from bridge.lint.cpio import CpioEntry, InitramfsReader, Segment
 from bridge.lint.model import Finding, Level, Lint
-from bridge.lint.subject import Subject
+from bridge.lint.subject import Kind, Subject
 from bridge.lint.times import text
 
 _OF_DEPMOD = re.compile(r"usr/lib/modules/[^/]+/modules\.[a-z.]+")
@@ -29,6 +32,7 @@ _AGAIN = (
     "make it anew after the last step that installs or removes something, by: dracut "
     "--reproducible --nostrip"
 )
+_BUILD = "let `bootc-py build` make the image: then an update of it need not move all of it"
 _PACKED = "pack it with a tool that writes none: dracut --compress zstd, or gzip -n"
 
 
@@ -60,6 +64,10 @@ def _initramfs(subject: Subject) -> Iterator[Finding]:
             yield Finding(f"/{path}", "is no initramfs that Linux unpacks", _AGAIN, str(error))
             continue
         yield from _findings(subject, f"/{path}", seen)
+        if subject.kind is Kind.IMAGE:
+            with TemporaryFile() as spool:
+                if not is_packed_so(partial(subject.contents.chunks, node), spool):
+                    yield Finding(f"/{path}", "cannot be packed again bit by bit", _BUILD)
 
 
 def _findings(subject: Subject, path: str, seen: _Seen) -> Iterator[Finding]:

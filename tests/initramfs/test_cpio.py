@@ -20,8 +20,8 @@ from support.lint import cpio, cpio_entry, files
 
 from bridge import limits
 from bridge.errors import MalformedImage
-from bridge.lint import lz4
-from bridge.lint.cpio import CpioEntry, InitramfsReader
+from bridge.initramfs import lz4
+from bridge.initramfs.cpio import CpioEntry, InitramfsReader
 
 TREE = {"bin/sh": b"a shell" * 99, "etc/x": b"", "init": b"\x7fELF" + bytes(range(256)) * 3}
 LZ4 = shutil.which("lz4")
@@ -274,7 +274,7 @@ def varied(size: int) -> bytes:
     ids=["empty", "one", "run", "varied", "blocks", "one whole block"],
 )  # fmt: skip
 def test_lz4_is_what_the_program_writes(data: bytes) -> None:
-    from bridge.lint.unpack import Buffer
+    from bridge.initramfs.unpack import Buffer
 
     source = Buffer(pieces(lz4_packed(data), 65_536))
     assert b"".join(lz4.unpacked(source.peek, source.take)) == data

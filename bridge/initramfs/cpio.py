@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bridge import limits
 from bridge.errors import MalformedImage
-from bridge.lint import unpack
+from bridge.initramfs import unpack
 
 _MAGICS = (b"070701", b"070702")
 _HEADER = 110
@@ -36,6 +36,10 @@ class CpioEntry(NamedTuple):
     size: int
     device: tuple[int, int]
     """Major and minor number of the device that the file was on when it was packed."""
+    uid: int = 0
+    gid: int = 0
+    special: tuple[int, int] = (0, 0)
+    """Major and minor number of the device that it is, if it is one."""
 
     @property
     def is_file(self) -> bool:
@@ -149,7 +153,7 @@ def _parse(take: Callable[[int], bytes]) -> CpioEntry | None:
         values = [_hexadecimal(header[6 + 8 * n : 14 + 8 * n]) for n in range(_FIELDS)]
     except ValueError:
         raise MalformedImage("an entry's header has a number that is none") from None
-    inode, mode, _uid, _gid, links, mtime, size, major, minor, _, _, length, _ = values
+    inode, mode, uid, gid, links, mtime, size, *device, major, minor, length, _ = values
     if not 1 < length <= limits.PATH_MAX + 1:
         raise MalformedImage(f"an entry whose name has {length} bytes")
     name = take(length + -(_HEADER + length) % 4)[:length]
@@ -158,7 +162,9 @@ def _parse(take: Callable[[int], bytes]) -> CpioEntry | None:
     if name[:-1] == _TRAILER and not size:
         return None
     text = name[:-1].decode(errors="surrogateescape")
-    return CpioEntry(text, inode, mode, links, mtime, size, (major, minor))
+    return CpioEntry(
+        text, inode, mode, links, mtime, size, (device[0], device[1]), uid, gid, (major, minor)
+    )
 
 
 def _hexadecimal(digits: bytes) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge import limits
 from bridge.errors import MalformedImage
-from bridge.lint import lz4
+from bridge.initramfs import lz4
 
 _CHUNK = 64 * limits.KIB
 _ZSTD_SLICE = 256
