@@ -160,6 +160,11 @@ def test_nobody_upgrades_unattended_to_what_failed(
     assert machine.order[0][0] == first
     machine.boot()
     machine.good()
+    machine.start(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Sysroot, "is_booted", property(is_booted))
+        assert upgrade().endswith("is good; `rollback` to that")
+    machine.start()
     assert upgrade() == (
         f"{machine.digests['2']} failed on this host; `upgrade` by hand deploys it all the same"
     )
