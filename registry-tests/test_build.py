@@ -164,8 +164,10 @@ def test_an_update_moves_what_changed(builder: Builder, first: Layout) -> None:
     assert seen["icu"] == (1, 0)
 
 
-def test_a_build_becomes_the_next_deployment(builder: Builder, first: Layout) -> None:
-    host = builder.work / "host"
+def test_a_build_becomes_the_next_deployment(
+    builder: Builder, first: Layout, tmp_path: Path
+) -> None:
+    host = tmp_path / "host"
     done = bootc_py("switch", f"oci:{builder.work}/out:v1", "--sysroot", host, "--json", "--quiet")
     assert done.code == 0, done.err
     assert done.json["image"]["manifestDigest"] == first.digest
