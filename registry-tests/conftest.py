@@ -5,7 +5,6 @@ The images are taken from the cache and built first if they are missing (root, m
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,9 +27,6 @@ from tools.images.spec import FORMATS, IMAGES, VERSIONS  # noqa: E402
 __all__ = ["removable"]
 
 mounts.be_private()
-
-# Debian has no package of that peer: docs/encapsulated.md tells how to build it.
-collect_ignore = [] if "BOOTC_PY_OSTREE_EXT" in os.environ else ["test_ostree_ext.py"]
 
 Images = Mapping[tuple[str, str, str], Layout]
 

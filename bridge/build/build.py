@@ -7,14 +7,13 @@ what any two builds have alike is there once.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.build import buildah
+from bridge.build import buildah, workplace
 from bridge.build.buildah import Steps
 from bridge.build.initramfs import with_packed_initramfs
 from bridge.build.packing import Group
@@ -86,46 +85,39 @@ def build(
     progress = progress or Progress()
     previous = _previous(repo, finishing.previous, network, progress)
     clock = _Clock()
-    with tempfile.TemporaryDirectory(prefix="build-", dir=f"{repo.path}/tmp") as name:
+    with workplace.workplace(repo) as name:
         work = Path(name)
         image_id = buildah.build(steps, work, finishing.epoch)
         clock.lap("steps")
-        raw, made_of_it = (parse_reference(f"oci:{work}/{each}") for each in ("steps", "layers"))
-        try:
-            buildah.write(image_id, work / "steps")
-            progress.message("taking in what was built")
-            pull(repo, raw, labelled=False)
-            clock.lap("import")
-            image = images.find(repo, raw)
-            with ExitStack() as stack:
-                contents = with_packed_initramfs(
-                    of_commit(repo, image.checksum), name, stack, progress
-                )
-                layout = stack.enter_context(LayoutWriter.open(f"{work}/layers", None))
-                made = rechunk(
-                    image,
-                    contents,
-                    layout,
-                    created=int(time.time()) if finishing.epoch is None else finishing.epoch,
-                    labels=_BOOTABLE | dict(finishing.labels),
-                    budget=finishing.max_layers,
-                    previous=previous,
-                )
-            count = sum(len(group) for group in made.groups)
-            progress.message(f"{count} components are in {len(made.groups)} layers")
-            clock.lap("rechunk")
-            stored = pull(repo, made_of_it, labelled=False)
-            clock.lap("store")
-            if check is not None:
-                check(sources.stored(repo, made_of_it, finishing.epoch))
-                clock.lap("lint")
-            with Transaction(repo) as transaction:
-                transaction.set_ref(image_ref(reference), stored.commit)
-                transaction.publish()
-        finally:
-            for each in (raw, made_of_it):
-                with suppress(NotFound):
-                    images.remove(repo, each)
+        raw, made_of_it = (parse_reference(f"oci:{name}/{each}") for each in workplace.IMAGES)
+        buildah.write(image_id, work / "steps")
+        progress.message("taking in what was built")
+        pull(repo, raw, labelled=False)
+        clock.lap("import")
+        image = images.find(repo, raw)
+        with ExitStack() as stack:
+            contents = with_packed_initramfs(of_commit(repo, image.checksum), name, stack, progress)
+            layout = stack.enter_context(LayoutWriter.open(f"{work}/layers", None))
+            made = rechunk(
+                image,
+                contents,
+                layout,
+                created=int(time.time()) if finishing.epoch is None else finishing.epoch,
+                labels=_BOOTABLE | dict(finishing.labels),
+                budget=finishing.max_layers,
+                previous=previous,
+            )
+        count = sum(len(group) for group in made.groups)
+        progress.message(f"{count} components are in {len(made.groups)} layers")
+        clock.lap("rechunk")
+        stored = pull(repo, made_of_it, labelled=False)
+        clock.lap("store")
+        if check is not None:
+            check(sources.stored(repo, made_of_it, finishing.epoch))
+            clock.lap("lint")
+        with Transaction(repo) as transaction:
+            transaction.set_ref(image_ref(reference), stored.commit)
+            transaction.publish()
     before = set() if previous is None else {_contents(each) for each in placed(previous)}
     return BuildReport(
         reference=str(reference),

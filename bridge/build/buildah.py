@@ -6,7 +6,6 @@ and its environment variables say where. Without root it makes its own user name
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -64,16 +63,3 @@ def _run(what: str, command: str, *arguments: str) -> None:
         raise BridgeError(
             f"{what}: buildah {command} ended with status {done.returncode}; what it said is above"
         )
-
-
-def source_date_epoch() -> int | None:
-    """Return what SOURCE_DATE_EPOCH says in the environment, in seconds since 1970.
-
-    `BridgeError` where it says something else. Source: https://reproducible-builds.org/specs/
-    """
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if text is None or not text.strip():
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 12):
-        raise BridgeError(f"SOURCE_DATE_EPOCH is {text!r:.50}, which is no count of seconds")
-    return int(text)

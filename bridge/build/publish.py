@@ -6,7 +6,6 @@ names, one after the other: whoever asks for a name gets all of the old image or
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from bridge.contents.pulled import pulled
 from bridge.errors import NetworkError, UsageError
 from bridge.oci.artifact import EMPTY, artifact, descriptor_of
 from bridge.oci.digest import Digest
+from bridge.oci.epoch import source_date_epoch
 from bridge.oci.model import (
     OCI_MANIFEST,
     Descriptor,
@@ -34,8 +34,9 @@ from bridge.ostree.repository import Repository
 from bridge.pull import images
 from bridge.pull.images import StoredImage
 from bridge.pull.progress import Progress
+from bridge.pull.spool import spool_directory
 from bridge.push.compress import Compression
-from bridge.push.copy import move, spool_directory
+from bridge.push.copy import move
 from bridge.push.destination import Destination, open_destination
 from bridge.push.encapsulate import encapsulate_to, source_of_image
 from bridge.push.origin import Origin, open_origin, options_for
@@ -276,7 +277,7 @@ def _bill(
         else:
             found = stack.enter_context(pulled(reference, network=network, progress=progress))
             stored, contents = found.image, found.contents
-        created = time_of(stored.config.created, os.environ.get("SOURCE_DATE_EPOCH"))
+        created = time_of(stored.config.created, source_date_epoch())
         return bill_of(name, image.digest, created, contents)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from bridge.build import layers
@@ -19,11 +20,13 @@ from bridge.build.components import Component, split
 from bridge.build.packing import Group, Item, pack
 from bridge.contents.contents import Contents, Node
 from bridge.errors import MalformedImage
+from bridge.oci.artifact import described, dumps
 from bridge.oci.digest import Digest
-from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST, Manifest
+from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
+from bridge.ostree import durable
 from bridge.packages.installed import installed
 from bridge.pull.images import StoredImage
-from bridge.push.compress import Compression
+from bridge.push.compress import Compression, Packed
 from bridge.push.compress import pack as packed
 from bridge.push.export import joined
 from bridge.push.layouts import LayoutWriter
@@ -68,25 +71,19 @@ def rechunk(
     groups = pack(items, budget, [] if previous is None else placed(previous))
     blobs = [_write(target, contents, group, components) for group in groups]
     config = _config(image, blobs, groups, created, labels or {})
-    config_digest = _put(target, [config])[0]
+    config_digest = _put(target, [config]).digest
     manifest: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": {"mediaType": OCI_CONFIG, "digest": config_digest, "size": len(config)},
+        "config": described(Descriptor(OCI_CONFIG, config_digest, len(config))),
         "layers": [
-            {
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": digest,
-                "size": size,
-                "annotations": {COMPONENTS_KEY: _described(group)},
-            }
-            for (digest, size), group in zip(blobs, groups, strict=True)
+            described(Descriptor(blob.media_type, blob.digest, blob.size, _annotations(group)))
+            for blob, group in zip(blobs, groups, strict=True)
         ],
     }
     if image.manifest.annotations:
         manifest["annotations"] = dict(sorted(image.manifest.annotations.items()))
-    raw = json.dumps(manifest, separators=(",", ":"), ensure_ascii=False).encode()
-    return Rechunked(target.finish(raw, OCI_MANIFEST), tuple(groups))
+    return Rechunked(target.finish(dumps(manifest), OCI_MANIFEST), tuple(groups))
 
 
 def placed(manifest: Manifest) -> list[Group]:
@@ -114,9 +111,9 @@ def _placed(name: str, content: object, builds: object, changes: object) -> Item
     return Item(name, content, builds=builds, changes=changes)
 
 
-def _described(group: Group) -> str:
-    found = {each.name: [each.content, each.builds, each.changes] for each in group}
-    return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+def _annotations(group: Group) -> dict[str, str]:
+    listed = {each.name: [each.content, each.builds, each.changes] for each in group}
+    return {COMPONENTS_KEY: dumps(listed).decode()}
 
 
 def item_of(component: Component) -> Item:
@@ -142,23 +139,23 @@ def _said(node: Node) -> tuple[Any, ...]:
 
 def _write(
     target: LayoutWriter, contents: Contents, group: Group, components: Mapping[str, Component]
-) -> tuple[Digest, int]:
+) -> Packed:
     nodes = [node for each in group for node in components[each.name].nodes]
     return _put(target, joined(layers.stream(contents, nodes)))
 
 
-def _put(target: LayoutWriter, chunks: Iterable[bytes]) -> tuple[Digest, int]:
-    """Have the bytes there as a blob; return its digest and size."""
+def _put(target: LayoutWriter, chunks: Iterable[bytes]) -> Packed:
+    """Have the bytes there as a blob; return what it is."""
     with tempfile.TemporaryFile(buffering=0, dir=target.path) as file:
-        write: Callable[[bytes], object] = file.write
+        write = partial(durable.write_all, file.fileno())
         blob = packed(chunks, Compression.NONE, None, write)
         target.put(file.fileno(), blob.digest, blob.size)
-    return blob.digest, blob.size
+    return blob
 
 
 def _config(
     image: StoredImage,
-    blobs: list[tuple[Digest, int]],
+    blobs: list[Packed],
     groups: list[Group],
     created: int,
     labels: Mapping[str, str],
@@ -174,13 +171,13 @@ def _config(
     document |= {
         "created": moment,
         "config": dict(sorted(running.items())),
-        "rootfs": {"type": "layers", "diff_ids": [digest for digest, _ in blobs]},
+        "rootfs": {"type": "layers", "diff_ids": [each.digest for each in blobs]},
         "history": [
             {"created": moment, "created_by": "bootc-py build", "comment": comment(group)}
             for group in groups
         ],
     }
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return dumps(document)
 
 
 def comment(group: Group) -> str:

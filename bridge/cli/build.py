@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     image.add_argument("--version", metavar="VERSION", help="the image's own version")
     image.add_argument(
         "--timestamp",
-        type=int,
+        type=_seconds,
         metavar="SECONDS",
         help="when it says it was made, since 1970 (default: SOURCE_DATE_EPOCH, else now)",
     )
@@ -99,6 +99,12 @@ def _layers(text: str) -> int:
 
     if not text.isdecimal() or not 2 <= int(text) <= limits.LAYERS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 to {limits.LAYERS_MAX}")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds since 1970")
     return int(text)
 
 
@@ -177,7 +183,7 @@ def _steps(options: argparse.Namespace) -> Steps:
 
 def _finishing(options: argparse.Namespace) -> Finishing:
     from bridge.build.build import Finishing
-    from bridge.build.buildah import source_date_epoch
+    from bridge.oci.epoch import source_date_epoch
 
     labels = {}
     for each in options.label:

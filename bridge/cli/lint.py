@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from contextlib import ExitStack
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -80,8 +79,9 @@ def require(report: Report, *, fatal_warnings: bool) -> None:
 
 def _subject(options: argparse.Namespace, stack: ExitStack) -> Subject:
     from bridge.lint import sources
+    from bridge.oci.epoch import source_date_epoch
 
-    epoch = sources.epoch_of(os.environ.get("SOURCE_DATE_EPOCH"))
+    epoch = source_date_epoch()
     is_stored = options.repo is not None or options.sysroot is not None
     if options.image is None:
         if is_stored or options.transport is not None:

@@ -110,7 +110,9 @@ def history(
 def natural(text: str) -> list[tuple[int, int, str]]:
     """Return a key by which versions are sorted as people do: digits as numbers."""
     return [
-        (1, int(each), "") if each.isdigit() and len(each) <= _DIGITS else (0, 0, each)
+        (1, int(each), "")
+        if each.isascii() and each.isdigit() and len(each) <= _DIGITS
+        else (0, 0, each)
         for each in _STRETCHES.findall(text)
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -31,6 +30,7 @@ from bridge.pull.plan import LayerPlan, Mode, plan_layers
 from bridge.pull.progress import Progress
 from bridge.pull.resolve import resolve
 from bridge.pull.source import Source, open_source
+from bridge.pull.spool import spool_directory
 from bridge.pull.streams import tar_stream
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
@@ -108,9 +108,7 @@ class Session:
         self._platform = platform or Platform.host()
         self._stack = ExitStack()
         place = self._stack.enter_context(
-            tempfile.TemporaryDirectory(
-                prefix="bootc-py-", dir=os.environ.get("TMPDIR", "/var/tmp")
-            )
+            tempfile.TemporaryDirectory(prefix="bootc-py-", dir=spool_directory())
         )
         self._repo = self._stack.enter_context(Repository.create(place, "archive"))
         self.spool = self._stack.enter_context(Spool())

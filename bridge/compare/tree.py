@@ -13,15 +13,13 @@ from bridge import limits
 from bridge.compare.layer import Item, LayerFacts
 from bridge.errors import MalformedImage
 from bridge.layer.tar import EntryType
+from bridge.pull.ingest import API_DIRECTORIES, MOUNT_POINTS
+from bridge.pull.merge import OVERRIDDEN_BY_RUNTIMES
 from bridge.pull.paths import OPAQUE, WHITEOUT, components
 
-_API_DIRECTORIES = frozenset({"dev", "proc", "run", "sys", "tmp"})
-_MOUNT_POINTS = (EntryType.DIRECTORY, EntryType.SYMLINK)
 _KEPT = (EntryType.FILE, EntryType.DIRECTORY, EntryType.SYMLINK, EntryType.HARDLINK)
 _IMPLIED = Item("", EntryType.DIRECTORY, 0o755, 0, 0, 0, 0, "", (), b"", None)
 """A directory that no layer has an entry for."""
-_LEFT_EMPTY = ("hostname", "resolv.conf")
-"""Below /etc: what builds leave behind empty, and no store takes."""
 
 
 class Spot:
@@ -119,7 +117,7 @@ class _LayerTree:
                 self.root.item = item
                 return
             *way, name = parts
-            if parts[0] in _API_DIRECTORIES and (way or item.type not in _MOUNT_POINTS):
+            if parts[0] in API_DIRECTORIES and (way or item.type not in MOUNT_POINTS):
                 return
             if any(part.startswith(".wh..wh.") for part in way):
                 return
@@ -202,7 +200,12 @@ def _left_out(path: str, name: str, spot: Spot) -> bool:
     if path == "sysroot":
         return name == "ostree"
     item = spot.item
-    return path == "etc" and name in _LEFT_EMPTY and item.type is EntryType.FILE and not item.size
+    return (
+        path == "etc"
+        and name in OVERRIDDEN_BY_RUNTIMES
+        and item.type is EntryType.FILE
+        and not item.size
+    )
 
 
 def _find(root: Spot, way: list[str], make: int | None) -> tuple[Spot | None, list[str]]:

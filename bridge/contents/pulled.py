@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from bridge.pull import images
 from bridge.pull.images import StoredImage
 from bridge.pull.progress import Progress
 from bridge.pull.pull import pull
+from bridge.pull.spool import spool_directory
 from bridge.registry.options import NetworkOptions
 
 
@@ -41,12 +41,10 @@ def pulled(
     """Pull an image into a repository that lasts as long as the context, `labelled` by its SELinux
     policy or not.
 
-    It is made where TMPDIR says, else in `/var/tmp`, which is on a disk where `/tmp` may not be.
     Raises what `pull` raises.
     """
-    place = os.environ.get("TMPDIR", "/var/tmp")
     with (
-        tempfile.TemporaryDirectory(prefix="bootc-py-", dir=place) as path,
+        tempfile.TemporaryDirectory(prefix="bootc-py-", dir=spool_directory()) as path,
         Repository.create(path, "bare-user") as repo,
     ):
         pull(

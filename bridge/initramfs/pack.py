@@ -54,18 +54,22 @@ def packed(source: Callable[[], Iterator[bytes]], spool: BinaryIO) -> Iterator[b
 
 def is_packed_so(source: Callable[[], Iterator[bytes]], spool: BinaryIO) -> bool:
     """Tell whether an initramfs has that form. Same arguments and errors as of `packed`."""
+    return same_bytes(source(), packed(source, spool))
+
+
+def same_bytes(one: Iterator[bytes], other: Iterator[bytes]) -> bool:
+    """Tell whether two streams have the same bytes, wherever they are cut."""
     held = b""
-    there = source()
-    for chunk in packed(source, spool):
+    for chunk in other:
         while len(held) < len(chunk):
-            more = next(there, b"")
+            more = next(one, b"")
             if not more:
                 return False
             held += more
         if held[: len(chunk)] != chunk:
             return False
         held = held[len(chunk) :]
-    return not held and not next(there, b"")
+    return not held and not next(one, b"")
 
 
 def _unpacked(chunks: Iterator[bytes], spool: BinaryIO) -> list[tuple[Segment, list[_Held]]]:

@@ -16,7 +16,7 @@ from bridge import limits
 from bridge.contents.contents import Node
 from bridge.errors import MalformedImage
 from bridge.initramfs.cpio import CpioEntry, InitramfsReader, Segment
-from bridge.initramfs.pack import is_packed_so
+from bridge.initramfs.pack import is_packed_so, same_bytes
 from bridge.layer.tar import EntryType
 from bridge.lint.boot import kernel_directories
 from bridge.lint.model import Finding, Level, Lint
@@ -136,7 +136,7 @@ def _compare(subject: Subject, reader: InitramfsReader, entry: CpioEntry, seen: 
     known = subject.contents.resolve(name)
     if known is None or known.type is not EntryType.FILE:
         return
-    if known.size == entry.size and _equal(subject.contents.chunks(known), reader.payload()):
+    if known.size == entry.size and same_bytes(subject.contents.chunks(known), reader.payload()):
         seen.bytes_of_usr += entry.size
     elif (
         known.path.startswith("usr/")
@@ -144,21 +144,6 @@ def _compare(subject: Subject, reader: InitramfsReader, entry: CpioEntry, seen: 
         and len(seen.changed) < limits.INITRAMFS_ENTRIES_MAX
     ):
         seen.changed.append(known.path)
-
-
-def _equal(one: Iterator[bytes], other: Iterator[bytes]) -> bool:
-    """Return whether two streams of equal length are equal."""
-    held = b""
-    for chunk in other:
-        while len(held) < len(chunk):
-            more = next(one, b"")
-            if not more:
-                return False
-            held += more
-        if held[: len(chunk)] != chunk:
-            return False
-        held = held[len(chunk) :]
-    return True
 
 
 class _Order:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from bridge.contents.commit import of_commit
 from bridge.contents.directory import of_directory
 from bridge.contents.pulled import pulled
-from bridge.errors import BridgeError, NotFound, UsageError
+from bridge.errors import BridgeError, NotFound
 from bridge.lint import mounts
 from bridge.lint.layers import Layers
 from bridge.lint.subject import Kind, Subject
@@ -53,17 +53,6 @@ def remote(
     """Look at an image of a registry or a layout. It is pulled, and gone when the context ends."""
     with pulled(reference, network=network, progress=progress) as found:
         yield _image(found.repo, found.image, epoch)
-
-
-def epoch_of(environment: str | None) -> int | None:
-    """Return what SOURCE_DATE_EPOCH says, None where it is not set; `UsageError` if it is wrong."""
-    if not environment:
-        return None
-    if not (environment.isascii() and environment.isdigit() and len(environment) <= 18):
-        raise UsageError(
-            f"SOURCE_DATE_EPOCH={environment!r:.50} is no number of seconds since 1970"
-        )
-    return int(environment)
 
 
 def _image(repo: Repository, image: StoredImage, epoch: int | None) -> Subject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _NEW = ".new"
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -189,3 +189,17 @@ def remove_tree(name: str, dir_fd: int) -> None:
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=dir_fd)
+
+
+def remove_others(directory: str, spared: Collection[str], dir_fd: int) -> None:
+    """Remove all that is in `directory` but the names that are spared; no directory is none too
+    many."""
+    try:
+        fd = open_directory(directory, dir_fd)
+    except FileNotFoundError:
+        return
+    try:
+        for name in set(os.listdir(fd)) - set(spared):
+            remove_tree(name, fd)
+    finally:
+        os.close(fd)

@@ -30,8 +30,9 @@ IMPLIED_META = DirMeta(0, 0, 0o40755)
 
 _PARENTS_KEPT = 10_000
 """Directories whose place is remembered; most archives go through them one after the other."""
-_API_DIRECTORIES = frozenset({"dev", "proc", "run", "sys", "tmp"})
-_MOUNT_POINTS = (EntryType.DIRECTORY, EntryType.SYMLINK)
+API_DIRECTORIES = frozenset({"dev", "proc", "run", "sys", "tmp"})
+MOUNT_POINTS = (EntryType.DIRECTORY, EntryType.SYMLINK)
+"""Nothing of an image is in the former, but for themselves as one of the latter."""
 
 
 def ingest(
@@ -127,7 +128,7 @@ class _Builder:
             return None
         *way, name = mapped(parts)
         # The directory itself, or a link in its place, is what is mounted over.
-        if parts[0] in _API_DIRECTORIES and (way or entry.type not in _MOUNT_POINTS):
+        if parts[0] in API_DIRECTORIES and (way or entry.type not in MOUNT_POINTS):
             self._drop(join("/".join(way), name), "in a directory that is mounted over")
             return None
         if any(part.startswith(".wh..wh.") for part in way):

@@ -8,13 +8,10 @@ rows were computed here. A file that is cut off or changed is none, and can be d
 from __future__ import annotations
 
 import hashlib
-import os
 
-from bridge.errors import NoSpace
 from bridge.limits import LABELLED_MAX
-from bridge.ostree import durable
-from bridge.ostree.content import READ_FLAGS
-from bridge.ostree.repository import EXTENSION, Repository
+from bridge.ostree import corner
+from bridge.ostree.repository import Repository
 
 NAME = "labelled"
 _MAGIC = b"bootc-py labelled 1\n"
@@ -26,7 +23,7 @@ class Labelled:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._rows = _read(repo.fd)
+        self._rows = _read(repo)
         self._new: set[bytes] = set()
 
     def find(self, checksum: str, label: bytes) -> str | None:
@@ -51,33 +48,17 @@ class Labelled:
             for key, value in self._rows.items()
             if key in self._new or value.hex() in known
         ]
-        if not self._new or len(rows) * 2 * _HASH > LABELLED_MAX:
-            return
-        body = b"".join(rows)
-        data = _MAGIC + hashlib.sha256(body).digest() + body
-        fd = durable.make_directories(EXTENSION, self._repo.fd)
-        try:
-            with self._repo.space.writing(len(data), files=1):
-                durable.replace_file(NAME, data, fd)
-        except (NoSpace, OSError):
-            return
-        finally:
-            os.close(fd)
+        if self._new:
+            corner.write(self._repo, NAME, _MAGIC, LABELLED_MAX, b"".join(rows))
 
 
 def _key(checksum: str, label: bytes) -> bytes:
     return hashlib.sha256(bytes.fromhex(checksum) + label).digest()
 
 
-def _read(repo_fd: int) -> dict[bytes, bytes]:
-    try:
-        fd = os.open(f"{EXTENSION}/{NAME}", READ_FLAGS, dir_fd=repo_fd)
-        with open(fd, "rb") as file:
-            head = file.read(len(_MAGIC) + _HASH)
-            body = file.read(LABELLED_MAX)
-    except OSError:
-        return {}
-    if head != _MAGIC + hashlib.sha256(body).digest() or len(body) % (2 * _HASH):
+def _read(repo: Repository) -> dict[bytes, bytes]:
+    body = corner.read(repo, NAME, _MAGIC, LABELLED_MAX) or b""
+    if len(body) % (2 * _HASH):
         return {}
     rows = range(0, len(body), 2 * _HASH)
     return {body[at : at + _HASH]: body[at + _HASH : at + 2 * _HASH] for at in rows}

@@ -16,7 +16,7 @@ from bridge.ostree.tree import Tree
 from bridge.pull.layer import Dropped, Layer
 from bridge.pull.paths import OPAQUE, WHITEOUT, check_depth, join, walk
 
-_OVERRIDDEN_BY_RUNTIMES = ("hostname", "resolv.conf")
+OVERRIDDEN_BY_RUNTIMES = ("hostname", "resolv.conf")
 """Files below /etc that container builds leave behind empty; ostree-ext drops these too."""
 
 
@@ -57,7 +57,7 @@ class Merge:
         if sysroot is not None and "ostree" in sysroot.dirs:
             sysroot.remove("ostree")
             dropped.append(Dropped("sysroot/ostree", "a repository inside of the image"))
-        for name in _OVERRIDDEN_BY_RUNTIMES:
+        for name in OVERRIDDEN_BY_RUNTIMES:
             checksum = self.tree.find(f"usr/etc/{name}")
             if isinstance(checksum, str) and self._is_empty(checksum):
                 self._make("usr/etc")[0].remove(name)

@@ -212,12 +212,4 @@ def _take(reader: io.BufferedReader, size: int) -> bytes:
 def remove_others(repo: Repository, wanted: Collection[Digest]) -> None:
     """Remove the skeletons of all layers but the wanted ones."""
     spared = {path_of(diff_id).rpartition("/")[2] for diff_id in wanted}
-    try:
-        fd = durable.open_directory(DIRECTORY, repo.fd)
-    except FileNotFoundError:
-        return
-    try:
-        for name in set(os.listdir(fd)) - spared:
-            durable.remove_tree(name, fd)
-    finally:
-        os.close(fd)
+    durable.remove_others(DIRECTORY, spared, repo.fd)

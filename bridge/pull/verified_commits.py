@@ -52,15 +52,7 @@ def listing(repo: Repository) -> Iterator[tuple[Digest, str]]:
 def remove_others(repo: Repository, wanted: Collection[str]) -> None:
     """Forget all but the wanted DiffIDs."""
     spared = {diff_id.replace(":", "-", 1) for diff_id in wanted}
-    try:
-        fd = durable.open_directory(DIRECTORY, repo.fd)
-    except FileNotFoundError:
-        return
-    try:
-        for name in set(os.listdir(fd)) - spared:
-            durable.remove_tree(name, fd)
-    finally:
-        os.close(fd)
+    durable.remove_others(DIRECTORY, spared, repo.fd)
 
 
 def _name(diff_id: Digest) -> str:

@@ -9,7 +9,6 @@ are given last, so that whoever asks for one meanwhile gets what was there befor
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor, Index, Man
 from bridge.oci.reference import ImageReference
 from bridge.ostree import durable
 from bridge.pull.progress import Progress, Stage
+from bridge.pull.spool import spool_directory
 from bridge.push.destination import Destination, open_destination
 from bridge.push.origin import Origin, open_origin, options_for
 from bridge.push.report import CopiedBlob, CopyReport
@@ -191,8 +191,3 @@ def _verified(
                 raise
             yield file
             return
-
-
-def spool_directory() -> str:
-    """Return where files go that have no name and may be as large as a layer."""
-    return os.environ.get("TMPDIR") or "/var/tmp"  # /tmp may be in memory

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from bridge import limits
-from bridge.errors import BridgeError, DamagedRepository, NetworkError, NotFound, UsageError
-from bridge.layer.toc_entry import NotHeld
+from bridge.errors import DamagedRepository, NetworkError, NotFound, UsageError
+from bridge.oci.artifact import described, dumps
 from bridge.oci.digest import Digest
-from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST, ImageConfig, Platform
+from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, ImageConfig, Platform
 from bridge.oci.reference import ImageReference, parse_reference
 from bridge.ostree import lock, objects, refs
 from bridge.ostree.objects import Commit
@@ -31,9 +28,10 @@ from bridge.pull import images
 from bridge.pull.encapsulation import COMMIT_LABEL, FINAL_LABEL, Role, roles
 from bridge.pull.progress import Progress, Stage
 from bridge.push.commit_tar import commit_layer, content_layer, contents
-from bridge.push.compress import Compression, Packed, check_level, pack
+from bridge.push.compress import Compression, Packed, check_level
 from bridge.push.destination import Destination, open_destination
 from bridge.push.export import joined
+from bridge.push.packer import LayerPacker
 from bridge.push.packing import Packing, by_directory, packed
 from bridge.push.push import DEFAULT, PackedImage, scratch
 from bridge.push.report import PushedLayer, PushReport
@@ -152,82 +150,40 @@ def encapsulate_to(
             partial(commit_layer, repo, source.commit, [(each, found[each]) for each in rest]),
             *(partial(layer, [(each, found[each]) for each in own]) for _, own in chunks),
         ]
-        writer = _Writer(repo, place, compression, level, progress)
-        layers = writer.layers(streams)
+        packer = LayerPacker(place, compression, level, progress, partial(scratch, repo))
+        layers = tuple(packer.all([partial(_written, packer, each) for each in streams]))
         subject = commit.subject or f"ostree export of commit {source.commit}"
         steps = [subject, *(chunk.name for chunk, _ in chunks)]
         made = _document(source, commit, steps, layers, labels or {})
-        config = writer.put(made.config)
+        config = _put(repo, place, made.config)
     components = [None, *(chunk.components for chunk, _ in chunks)]
     return PackedImage(_manifest(made, config, layers, components), config, layers)
 
 
-class _Writer:
-    def __init__(
-        self,
-        repo: Repository,
-        place: Destination,
-        compression: Compression,
-        level: int | None,
-        progress: Progress,
-    ) -> None:
-        self._repo = repo
-        self._place = place
-        self._compression = compression
-        self._level = level
-        self._progress = progress
-        self._cancelled = threading.Event()
+def _written(
+    packer: LayerPacker, stream: Callable[[], Iterator[bytes | memoryview]]
+) -> PushedLayer:
+    """Have the layer of a tar stream there, whose DiffID is known at its end."""
+    digests: list[Any] = []
 
-    def layers(self, streams: Sequence[Callable[[], Iterator[bytes]]]) -> tuple[PushedLayer, ...]:
-        """Have all layers there, several at once; when one fails, all end."""
-        with ThreadPoolExecutor(limits.PARALLEL_BLOBS, thread_name_prefix="push") as pool:
-            futures: list[Future[PushedLayer]] = []
-            try:
-                futures = [pool.submit(self._layer, each) for each in streams]
-                return tuple(future.result() for future in futures)
-            except BaseException:
-                self._cancelled.set()
-                for future in futures:
-                    future.cancel()
-                raise
-
-    def _layer(self, stream: Callable[[], Iterator[bytes]]) -> PushedLayer:
-        try:
-            return self._moved(stream(), self._compression, self._level)
-        except NotHeld as error:
-            self._progress.message(f"a layer goes as plain zstd: {error}")
-            return self._moved(stream(), Compression.ZSTD, None)
-
-    def _moved(
-        self, stream: Iterator[bytes], compression: Compression, level: int | None
-    ) -> PushedLayer:
+    def hashed() -> Iterator[bytes]:
         digest = hashlib.sha256()
-        with scratch(self._repo) as (file, write):
-            blob = pack(self._hashed(stream, digest), compression, level, write)
-            outcome = self._place.put(file.fileno(), blob.digest, blob.size, self._sent)
-        diff_id = Digest(f"sha256:{digest.hexdigest()}")
-        self._progress.message(
-            f"layer {diff_id[:19]}: {outcome.value} as {blob.digest[:19]} ({blob.size} bytes)"
-        )
-        return PushedLayer(diff_id, blob, outcome)
-
-    def put(self, document: bytes) -> Digest:
-        """Have a document there as a blob; return its digest."""
-        digest = Digest.of(document)
-        with scratch(self._repo) as (file, write):
-            write(document)
-            self._place.put(file.fileno(), digest, len(document))
-        return digest
-
-    def _hashed(self, stream: Iterator[bytes], digest: Any) -> Iterator[bytes]:
-        for chunk in joined(stream):
-            self._sent(0)
+        digests.append(digest)
+        for chunk in joined(stream()):
             digest.update(chunk)
             yield chunk
 
-    def _sent(self, _count: int) -> None:
-        if self._cancelled.is_set():
-            raise BridgeError("cancelled, because another layer failed")
+    blob, outcome = packer.packed("a layer", hashed)
+    return packer.told(Digest(f"sha256:{digests[-1].hexdigest()}"), blob, outcome)
+
+
+def _put(repo: Repository, place: Destination, document: bytes) -> Digest:
+    """Have a document there as a blob; return its digest."""
+    digest = Digest.of(document)
+    with scratch(repo) as (file, write):
+        write(document)
+        place.put(file.fileno(), digest, len(document))
+    return digest
 
 
 # -- documents ---------------------------------------------------------------------------------
@@ -270,7 +226,7 @@ def _document(
     }
     if platform.variant:
         document["variant"] = platform.variant
-    return _Document(_dumped(document), dict(sorted(labels.items())))
+    return _Document(dumps(document), dict(sorted(labels.items())))
 
 
 def _inner(config: ImageConfig | None) -> dict[str, Any]:
@@ -309,23 +265,12 @@ def _manifest(
         annotations = dict(blob.annotations)
         if names is not None:
             annotations[COMPONENTS] = ",".join(sorted(names))
-        entries.append(_described(blob.media_type, blob.digest, blob.size, annotations))
+        entries.append(described(Descriptor(blob.media_type, blob.digest, blob.size, annotations)))
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": _described(OCI_CONFIG, config, len(made.config), {}),
+        "config": described(Descriptor(OCI_CONFIG, config, len(made.config))),
         "layers": entries,
         "annotations": made.labels,
     }
-    return _dumped(document)
-
-
-def _described(
-    media_type: str, digest: Digest, size: int, annotations: dict[str, str]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
-    return found | {"annotations": annotations} if annotations else found
-
-
-def _dumped(document: Any) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return dumps(document)

@@ -8,17 +8,14 @@ the one that was pulled; the manifest is new, for the blobs are, and is written 
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
-from bridge import limits
-from bridge.errors import BridgeError, DamagedRepository, MalformedImage, NetworkError
-from bridge.layer.toc_entry import NotHeld
+from bridge.errors import DamagedRepository, MalformedImage, NetworkError
 from bridge.oci.digest import Digest
 from bridge.oci.model import OCI_MANIFEST
 from bridge.oci.reference import ImageReference
@@ -27,14 +24,14 @@ from bridge.ostree.repository import Repository
 from bridge.pull import images
 from bridge.pull.images import StoredImage
 from bridge.pull.progress import Progress, Stage
-from bridge.push.compress import Compression, Packed, check_level, pack
+from bridge.push.compress import Compression, check_level
 from bridge.push.destination import Destination, open_destination
 from bridge.push.export import export
 from bridge.push.packed_manifest import packed_manifest
+from bridge.push.packer import LayerPacker
 from bridge.push.remembered import Remembered
 from bridge.push.report import PushedLayer, PushReport
 from bridge.registry.options import NetworkOptions
-from bridge.registry.outcome import Outcome
 
 DEFAULT = Compression.ZSTD_CHUNKED
 
@@ -121,65 +118,36 @@ class _Push:
         self._repo = repo
         self._image = image
         self._target = target
-        self._compression = compression
-        self._level = level
         self._progress = progress
-        self._cancelled = threading.Event()
+        self._packer = LayerPacker(target, compression, level, progress, partial(scratch, repo))
         self.remembered = Remembered(repo)
 
     def layers(self) -> tuple[PushedLayer, ...]:
-        """Have all layers at the destination, several at once; when one fails, all end."""
+        """Have all layers at the destination."""
         sizes: dict[Digest, int] = {}
         diff_ids = self._image.config.diff_ids
         if len(diff_ids) != len(self._image.manifest.layers):
             raise MalformedImage(f"{self._image.reference}: its manifest and config disagree")
         for diff_id, layer in zip(diff_ids, self._image.manifest.layers, strict=True):
             sizes.setdefault(diff_id, layer.size)
-        # Those that cannot be had are told before anything moves.
-        streams = {diff_id: export(self._repo, diff_id) for diff_id in sizes}
+        for diff_id in sizes:
+            export(self._repo, diff_id)  # those that cannot be had are told before anything moves
         self._progress.stage(Stage.PUSHING)
-        with ThreadPoolExecutor(limits.PARALLEL_BLOBS, thread_name_prefix="push") as pool:
-            futures: dict[Digest, Future[PushedLayer]] = {}
-            try:
-                # The largest first: whatever is last should be short.
-                for diff_id in sorted(sizes, key=lambda each: -sizes[each]):
-                    futures[diff_id] = pool.submit(self._layer, diff_id, streams[diff_id])
-                finished, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-            except BaseException:
-                self._cancelled.set()
-                for future in futures.values():
-                    future.cancel()
-                raise
-        return tuple(futures[diff_id].result() for diff_id in diff_ids)
+        # The largest first: whatever is last should be short.
+        order = sorted(sizes, key=lambda each: -sizes[each])
+        done = self._packer.all([partial(self._layer, each) for each in order])
+        found = {each.diff_id: each for each in done}
+        return tuple(found[diff_id] for diff_id in diff_ids)
 
-    def _layer(self, diff_id: Digest, stream: Iterator[bytes]) -> PushedLayer:
-        blob = self.remembered.find(diff_id, self._compression, self._level)
-        there = None if blob is None else self._target.has(blob.digest, blob.size)
-        if blob is not None and there is not None:
-            outcome = there
-        else:
-            blob, outcome = self._packed(diff_id, stream)
-            self.remembered.remember(diff_id, self._compression, self._level, blob)
-        self._progress.message(
-            f"layer {diff_id[:19]}: {outcome.value} as {blob.digest[:19]} ({blob.size} bytes)"
-        )
-        return PushedLayer(diff_id, blob, outcome)
-
-    def _packed(self, diff_id: Digest, stream: Iterator[bytes]) -> tuple[Packed, Outcome]:
-        try:
-            return self._moved(stream, self._compression, self._level)
-        except NotHeld as error:
-            self._progress.message(f"layer {diff_id[:19]} goes as plain zstd: {error}")
-            return self._moved(export(self._repo, diff_id), Compression.ZSTD, None)
-
-    def _moved(
-        self, stream: Iterator[bytes], compression: Compression, level: int | None
-    ) -> tuple[Packed, Outcome]:
-        with scratch(self._repo) as (file, write):
-            blob = pack(self._watched(stream), compression, level, write)
-            return blob, self._target.put(file.fileno(), blob.digest, blob.size, self._sent)
+    def _layer(self, diff_id: Digest) -> PushedLayer:
+        compression, level = self._packer.compression, self._packer.level
+        blob = self.remembered.find(diff_id, compression, level)
+        outcome = None if blob is None else self._target.has(blob.digest, blob.size)
+        if blob is None or outcome is None:
+            stream = partial(export, self._repo, diff_id)
+            blob, outcome = self._packer.packed(f"layer {diff_id[:19]}", stream)
+            self.remembered.remember(diff_id, compression, level, blob)
+        return self._packer.told(diff_id, blob, outcome)
 
     def finish(self, layers: tuple[PushedLayer, ...]) -> PackedImage:
         """Have the configuration there, too; return what is left to do."""
@@ -194,18 +162,6 @@ class _Push:
             self._target.put(file.fileno(), digest, len(config))
         manifest = packed_manifest(self._image.manifest, [each.blob for each in layers])
         return PackedImage(manifest, digest, layers)
-
-    def _watched(self, stream: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in stream:
-            self._check()
-            yield chunk
-
-    def _sent(self, _count: int) -> None:
-        self._check()
-
-    def _check(self) -> None:
-        if self._cancelled.is_set():
-            raise BridgeError("cancelled, because another layer failed")
 
 
 @contextmanager

@@ -7,25 +7,22 @@ were made here. A file that is cut off or changed is none, and can be deleted at
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
 import zlib
 from typing import Any
 
-from bridge.errors import BridgeError, NoSpace
+from bridge.errors import BridgeError
 from bridge.limits import PACKED_MAX
 from bridge.oci.digest import Digest
-from bridge.ostree import durable
-from bridge.ostree.content import READ_FLAGS
-from bridge.ostree.repository import EXTENSION, Repository
+from bridge.ostree import corner
+from bridge.ostree.repository import Repository
 from bridge.pull import skeleton
 from bridge.push.compress import Compression, Packed
 
 NAME = "packed"
 _MAGIC = b"bootc-py packed 1\n"
-_HASH = 32
 _WRITER = 1
 """Goes up where equal layers come to be packed to other bytes."""
 
@@ -35,7 +32,7 @@ class Remembered:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._rows = _read(repo.fd)
+        self._rows = _read(repo)
         self._lock = threading.Lock()
         self._new = False
 
@@ -63,21 +60,10 @@ class Remembered:
     def keep(self) -> None:
         """Write what is new, and forget layers that are no longer there. Where there is no room for
         it, or it would be too much, it is as it was: what is not known is packed again."""
-        if not self._new:
-            return
-        rows = {key: row for key, row in self._rows.items() if self._is_here(key)}
-        body = json.dumps(rows, separators=(",", ":")).encode()
-        if len(body) > PACKED_MAX:
-            return
-        data = _MAGIC + hashlib.sha256(body).digest() + body
-        fd = durable.make_directories(EXTENSION, self._repo.fd)
-        try:
-            with self._repo.space.writing(len(data), files=1):
-                durable.replace_file(NAME, data, fd)
-        except (NoSpace, OSError):
-            return
-        finally:
-            os.close(fd)
+        if self._new:
+            rows = {key: row for key, row in self._rows.items() if self._is_here(key)}
+            body = json.dumps(rows, separators=(",", ":")).encode()
+            corner.write(self._repo, NAME, _MAGIC, PACKED_MAX, body)
 
     def _is_here(self, key: str) -> bool:
         try:
@@ -96,15 +82,9 @@ def _key(diff_id: Digest, compression: Compression, level: int | None) -> str:
     return f"{diff_id} {compression.value} {level} {library} {_WRITER}"
 
 
-def _read(repo_fd: int) -> dict[str, Any]:
+def _read(repo: Repository) -> dict[str, Any]:
     try:
-        fd = os.open(f"{EXTENSION}/{NAME}", READ_FLAGS, dir_fd=repo_fd)
-        with open(fd, "rb") as file:
-            head = file.read(len(_MAGIC) + _HASH)
-            body = file.read(PACKED_MAX)
-        if head != _MAGIC + hashlib.sha256(body).digest():
-            return {}
-        found = json.loads(body)
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(corner.read(repo, NAME, _MAGIC, PACKED_MAX) or b"{}")
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import BinaryIO
 
 from bridge import limits
-from bridge.errors import BridgeError, MalformedImage, UsageError
+from bridge.errors import MalformedImage, UsageError
 from bridge.layer import zstd_chunked
 from bridge.layer.allowance import Allowance
-from bridge.layer.toc_entry import NotHeld
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, Index, Manifest, layer_compression, parse_config
 from bridge.ostree import durable
 from bridge.pull.progress import Progress, Stage
+from bridge.pull.spool import spool_directory
 from bridge.pull.streams import tar_stream
-from bridge.push.compress import Compression, Packed, check_level, pack
-from bridge.push.copy import copied, spool_directory
+from bridge.push.compress import Compression, Packed, check_level
+from bridge.push.copy import copied
 from bridge.push.destination import Destination
 from bridge.push.origin import Origin
 from bridge.push.packed_manifest import packed_manifest
+from bridge.push.packer import LayerPacker
 from bridge.push.push import PackedImage
 from bridge.push.report import PushedLayer
 
@@ -59,49 +62,31 @@ def repack(
     stays = [level is None and is_packed(each, compression) for each in image.layers]
     if all(stays):
         return None
-    return _Repack(source, place, compression, level, progress, image).run(stays)
+    progress.stage(Stage.PUSHING)
+    packer = LayerPacker(place, compression, level, progress, _scratch)
+    return _Repack(source, image, packer).run(stays)
 
 
 class _Repack:
-    def __init__(
-        self,
-        source: Origin,
-        place: Destination,
-        compression: Compression,
-        level: int | None,
-        progress: Progress,
-        image: Manifest,
-    ) -> None:
+    def __init__(self, source: Origin, image: Manifest, packer: LayerPacker) -> None:
         self._source = source
-        self._place = place
-        self._compression = compression
-        self._level = level
-        self._progress = progress
         self._image = image
+        self._packer = packer
         self._allowance = Allowance()
-        self._cancelled = Event()
 
     def run(self, stays: list[bool]) -> PackedImage:
-        """Do all of it; when one layer fails, all end."""
-        image = self._image
+        """Do all of it."""
+        image, packer = self._image, self._packer
         diff_ids = parse_config(self._config()).diff_ids
         if len(diff_ids) != len(image.layers):
             raise MalformedImage(f"{image.digest}: its manifest and config disagree")
-        self._progress.stage(Stage.PUSHING)
-        with ThreadPoolExecutor(limits.PARALLEL_BLOBS, thread_name_prefix="repack") as pool:
-            futures = {}
-            for layer, diff_id, stay in zip(image.layers, diff_ids, stays, strict=True):
-                if layer.digest not in futures:
-                    futures[layer.digest] = pool.submit(self._layer, layer, diff_id, stay)
-            try:
-                done = {digest: future.result() for digest, future in futures.items()}
-            except BaseException:
-                self._cancelled.set()
-                for future in futures.values():
-                    future.cancel()
-                raise
+        jobs = {
+            layer.digest: partial(self._layer, layer, diff_id, stay)
+            for layer, diff_id, stay in zip(image.layers, diff_ids, stays, strict=True)
+        }
+        done = dict(zip(jobs, packer.all(list(jobs.values())), strict=True))
         layers = tuple(done[each.digest] for each in image.layers)
-        copied(self._source, self._place, image.config, self._check)
+        copied(self._source, packer.place, image.config, packer.check)
         manifest = packed_manifest(image, [each.blob for each in layers])
         return PackedImage(manifest, image.config.digest, layers)
 
@@ -115,39 +100,20 @@ class _Repack:
         return raw
 
     def _layer(self, layer: Descriptor, diff_id: Digest, stays: bool) -> PushedLayer:
+        packer = self._packer
         if stays:
-            outcome = copied(self._source, self._place, layer, self._check).outcome
-            packed = Packed(layer.media_type, layer.digest, layer.size, layer.annotations)
-            done = PushedLayer(diff_id, packed, outcome)
+            outcome = copied(self._source, packer.place, layer, packer.check).outcome
+            blob = Packed(layer.media_type, layer.digest, layer.size, layer.annotations)
         else:
-            try:
-                done = self._packed(layer, diff_id, self._compression, self._level)
-            except NotHeld as error:
-                self._progress.message(f"layer {diff_id[:19]} goes as plain zstd: {error}")
-                done = self._packed(layer, diff_id, Compression.ZSTD, None)
-        self._progress.message(
-            f"layer {diff_id[:19]}: {done.outcome.value} as {done.blob.digest[:19]} "
-            f"({done.blob.size} bytes)"
-        )
-        return done
+            stream = partial(self._stream, layer, diff_id)
+            blob, outcome = packer.packed(f"layer {diff_id[:19]}", stream)
+        return packer.told(diff_id, blob, outcome)
 
-    def _packed(
-        self, layer: Descriptor, diff_id: Digest, compression: Compression, level: int | None
-    ) -> PushedLayer:
-        with tempfile.TemporaryFile(buffering=0, dir=spool_directory()) as file:
+    def _stream(self, layer: Descriptor, diff_id: Digest) -> Iterator[bytes]:
+        return tar_stream(self._source.blob(layer), layer, diff_id, self._allowance.layer())
 
-            def write(data: bytes) -> None:
-                self._check()
-                durable.write_all(file.fileno(), data)
 
-            allowance = self._allowance.layer()
-            stream = tar_stream(self._source.blob(layer), layer, diff_id, allowance)
-            blob = pack(stream, compression, level, write)
-            outcome = self._place.put(
-                file.fileno(), blob.digest, blob.size, lambda _count: self._check()
-            )
-        return PushedLayer(diff_id, blob, outcome)
-
-    def _check(self) -> None:
-        if self._cancelled.is_set():
-            raise BridgeError("cancelled, because another layer failed")
+@contextmanager
+def _scratch() -> Iterator[tuple[BinaryIO, Callable[[bytes], object]]]:
+    with tempfile.TemporaryFile(buffering=0, dir=spool_directory()) as file:
+        yield file, partial(durable.write_all, file.fileno())

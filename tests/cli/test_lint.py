@@ -203,7 +203,8 @@ def test_without_a_word_it_is_the_root_that_is_looked_at(good: Path) -> None:
     """What `RUN bootc-py container lint` does, without the container."""
     script = (
         "import os, sys; from bridge.cli.main import main; from bridge.cli import container, lint;"
-        "from bridge.lint import run, sources; import encodings.idna, locale, zstandard;"
+        "from bridge.lint import run, sources; from bridge.oci import epoch;"
+        "import encodings.idna, locale, zstandard;"
         "os.chroot(sys.argv[1]); os.chdir('/'); sys.exit(main(['container', 'lint', '--json']))"
     )
     done = subprocess.run(
