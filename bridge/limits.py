@@ -312,3 +312,10 @@ PACKED_MAX = 16 * MIB
 """What is known of packed layers, a few hundred bytes each. Held in memory."""
 CHANGELOG_READ = 64 * KIB
 """What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""
+
+# -- sync jobs -------------------------------------------------------------------------------
+SYNC_REQUESTS_AT_ONCE = 8
+"""To one registry, unless the configuration says otherwise: what hides the round trips of many
+small questions, and what registries do not take for an attack."""
+SYNC_IMAGES_AT_ONCE = 6
+"""Of all jobs that run, unless the configuration says otherwise: more wait for the same hosts."""

@@ -42,6 +42,7 @@ FLOORS: dict[str, set[str]] = {
         "packages",
         "lint",
     },
+    "sync": {"oci", "ostree", "layer", "registry", "pull", "push", "contents", "build"},
     "cli": {
         "oci",
         "ostree",
@@ -54,6 +55,7 @@ FLOORS: dict[str, set[str]] = {
         "install",
         "lint",
         "build",
+        "sync",
     },
 }
 GROUND = {"errors", "limits"}
