@@ -167,7 +167,7 @@ class Job:
     tags: tuple[TagSet, ...] = (TagSet(),)
     """What any of these wants."""
     platforms: tuple[str, ...] = ()
-    """`os/arch[/variant]`: these of an index; empty: the index as it is. Of one alone the manifest."""
+    """`os/arch[/variant]`: these of an index; none: the index as it is. Of one its manifest."""
     referrers: Referrers | None = Referrers()
     digest_tags: bool = True
     """Whether `sha256-….sig` and the like follow the image whose digest they name."""
