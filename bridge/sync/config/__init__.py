@@ -13,6 +13,7 @@ from bridge import limits
 from bridge.errors import UsageError
 from bridge.sync.config import ours, regsync, skopeo
 from bridge.sync.config.document import Malformed, Node, parse
+from bridge.sync.config.places import place
 from bridge.sync.config.reading import Mistakes
 from bridge.sync.model import Config, Place
 
@@ -25,7 +26,7 @@ _REGSYNC = {"sync", "creds"}
 def load(
     path: str,
     *,
-    target: Place | None = None,
+    target: Place | str | None = None,
     scoped: bool = False,
     suffix: str = "",
     with_secrets: bool = True,
@@ -33,7 +34,8 @@ def load(
     """Read a configuration file.
 
     `target`, `scoped` and `suffix` are for skopeo's format, which does not say where to: the place
-    below which images go, whether they keep host and path there, and what is added to each tag.
+    below which images go (a text is read as in our own format, relative to the working directory),
+    whether they keep host and path there, and what is added to each tag.
     Without secrets, nothing that the file refers to is read. Raises `ConfigurationError`, which is
     a `UsageError`, with all mistakes in it; `UsageError` where target and format do not go
     together; `BridgeError` if the extra `sync` is not installed.
@@ -52,7 +54,7 @@ def read(
     content: bytes,
     path: str,
     *,
-    target: Place | None = None,
+    target: Place | str | None = None,
     scoped: bool = False,
     suffix: str = "",
     with_secrets: bool = True,
@@ -79,7 +81,8 @@ def read(
     else:
         if target is None:
             raise UsageError(f"{path}: a file of skopeo's, which does not say where to; use --dest")
-        config = skopeo.read(root, mistakes, target, scoped=scoped, suffix=suffix)
+        where = place(target, os.getcwd()) if isinstance(target, str) else target
+        config = skopeo.read(root, mistakes, where, scoped=scoped, suffix=suffix)
     mistakes.check()
     return replace(config, notes=mistakes.notes)
 
