@@ -201,7 +201,7 @@ def _commands(tokens: list[tuple[str, str]], position: int, depth: int) -> tuple
             last.fields += tuple(text[1:].split("."))
             continue
         if not spaced:
-            raise TemplateError(f"a space is missing before {text:.20!r}")
+            raise TemplateError(f"a space is missing before {text!r:.20}")
         operand, position = _operand(tokens, position, kind, text, depth)
         found[-1].append(operand)
         spaced = False
