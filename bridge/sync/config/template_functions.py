@@ -65,12 +65,12 @@ def unquoted(text: str) -> str:
         code = matched[1] or matched[2] or matched[3]
         if code:
             if int(code, 16) > 0x10FFFF:
-                raise TemplateError(f"no such character: {matched[0]}")
+                raise TemplateError(f"no such character: {matched[0]!r}")
             return chr(int(code, 16))
         if matched[4]:
             return chr(int(matched[4], 8))
         if matched[5] not in _ESCAPES:
-            raise TemplateError(f"no such escape: {matched[0]}")
+            raise TemplateError(f"no such escape: {matched[0]!r}")
         return _ESCAPES[matched[5]]
 
     return _ESCAPE.sub(meant, text[1:-1])
@@ -285,7 +285,7 @@ def _verb(verb: str, value: object, digits: int | None, plus: bool) -> str:
         return value.encode().hex() if verb == "x" else value.encode().hex().upper()
     if verb == "f" and isinstance(value, float):
         return f"{value:.{6 if digits is None else digits}f}"
-    raise TemplateError(f"printf: %{verb} of such a value is not supported here")
+    raise TemplateError(f"printf: {verb!r} of such a value is not supported here")
 
 
 def _equal(first: object, *others: object) -> bool:

@@ -153,7 +153,7 @@ class _Parser:
                 raise TemplateError("an else after an else")
             pipeline = _pipeline(rest.removeprefix("if ")) if rest else None
             if rest and not rest.startswith("if "):
-                raise TemplateError(f"else {rest:.50} is not supported here")
+                raise TemplateError(f"else {rest!r:.50} is not supported here")
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
