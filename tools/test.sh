@@ -15,5 +15,6 @@ $python -m ruff format --check .
 $python -m mypy
 jobs=${BOOTC_PY_TEST_JOBS:-2}
 $python -m pytest tests -n "$jobs" "$@"
-# A file's tests share what they have started, so each file is one process's.
-$python -m pytest registry-tests -n "$jobs" --dist loadfile "$@"
+# A file's tests share what they have started, so each file is one process's. Which starts first is
+# in conftest.py.
+$python -m pytest registry-tests -n "$jobs" --dist loadfile --no-loadscope-reorder "$@"
