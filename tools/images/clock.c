@@ -1,6 +1,5 @@
 /* A clock that is AHEAD seconds ahead, for programs that this library is loaded into. */
 #define _GNU_SOURCE
-#include <stddef.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -24,7 +23,7 @@ int gettimeofday(struct timeval *now, void *zone)
     struct timespec precise;
     int result = clock_gettime(CLOCK_REALTIME, &precise);
     (void)zone;
-    if (result == 0 && now != NULL) {
+    if (result == 0) {
         now->tv_sec = precise.tv_sec;
         now->tv_usec = precise.tv_nsec / 1000;
     }
@@ -36,7 +35,7 @@ time_t time(time_t *out)
     struct timespec now;
     if (clock_gettime(CLOCK_REALTIME, &now) != 0)
         return -1;
-    if (out != NULL)
+    if (out)
         *out = now.tv_sec;
     return now.tv_sec;
 }

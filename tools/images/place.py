@@ -35,8 +35,8 @@ class Place:
 
     work: Path
     umask: int = 0o022
-    processors: str = "0-"
-    """As taskset(1) takes them."""
+    processors: str = ""
+    """Those to build on, as taskset(1) takes them; all there are where it says none."""
     ahead: int = 0
     """Seconds that the clock of the steps is ahead."""
     _made: dict[tuple[str, str], Layout] = field(default_factory=dict)
@@ -80,10 +80,8 @@ class Place:
 
     @property
     def _prefix(self) -> tuple[str, ...]:
-        return (
-            "taskset", "--cpu-list", self.processors,
-            "sh", "-c", f'umask {self.umask:03o}; exec "$@"', "sh",
-        )  # fmt: skip
+        masked = ("sh", "-c", f'umask {self.umask:03o}; exec "$@"', "sh")
+        return ("taskset", "--cpu-list", self.processors, *masked) if self.processors else masked
 
     def _settings(self, here: Path) -> dict[str, str]:
         """Writes what buildah is to know; the variables that name it."""
