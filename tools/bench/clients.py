@@ -33,27 +33,36 @@ class Moved:
     ours: int
     requests: int
     podman: int | None
-    """None where podman cannot pull it."""
+    """None where podman was not asked, or cannot pull it."""
 
 
 def moved(
-    repo: Repository, ways: Mapping[str, tuple[ImageReference, ImageReference]], work: Path
+    repo: Repository,
+    ways: Mapping[str, tuple[ImageReference, ImageReference]],
+    work: Path,
+    *,
+    podman: bool,
 ) -> dict[str, Moved]:
     """Return what the upgrade of each pair of stored images moves; `work` is scratch space."""
     network = NetworkOptions(tls_verify=False)
+    tags: dict[ImageReference, str] = {}
     found = {}
     with run_registry(work / "registry") as registry, run_proxy(registry.port) as proxy:
-        for number, (way, pair) in enumerate(ways.items()):
-            names = [f"{proxy.host}/os/way{number}:v{version}" for version in (1, 2)]
-            for image, name in zip(pair, names, strict=True):
-                target = parse_reference(name.replace(proxy.host, registry.host))
-                push(repo, image, target, compression=Compression.ZSTD_CHUNKED, network=network)
-            found[way] = _by_both(proxy, names, work)
+        for way, pair in ways.items():
+            for image in pair:
+                if image not in tags:
+                    tags[image] = f"os/measured:{len(tags)}"
+                    target = parse_reference(f"{registry.host}/{tags[image]}")
+                    push(repo, image, target, compression=Compression.ZSTD_CHUNKED, network=network)
+            names = [f"{proxy.host}/{tags[image]}" for image in pair]
+            ours, requests = _by_us(proxy, names, work)
+            theirs = _by_podman(proxy, names, work) if podman else None
+            found[way] = Moved(ours, requests, theirs)
             _say(f"{way}: {found[way]}")
     return found
 
 
-def _by_both(proxy: CountingProxy, names: list[str], work: Path) -> Moved:
+def _by_us(proxy: CountingProxy, names: list[str], work: Path) -> tuple[int, int]:
     store = work / "client"
     pull(names[0], store)
     proxy.reset()
@@ -61,7 +70,7 @@ def _by_both(proxy: CountingProxy, names: list[str], work: Path) -> Moved:
     ours, requests = proxy.body_bytes, proxy.requests
     assert report["transfer"]["receivedBytes"] == ours
     shutil.rmtree(store)
-    return Moved(ours, requests, _by_podman(proxy, names, work))
+    return ours, requests
 
 
 def _by_podman(proxy: CountingProxy, names: list[str], work: Path) -> int | None:

@@ -34,7 +34,7 @@ from bridge.push.layouts import LayoutWriter
 from tools.bench import chunkah, clients
 from tools.bench.clients import Moved
 from tools.images import build, cache
-from tools.images.spec import SOURCE_DATE_EPOCH
+from tools.images.spec import IMAGES, SOURCE_DATE_EPOCH
 
 MB = 1_000_000
 LEAST = 0.30
@@ -107,7 +107,8 @@ def update(name: str, budget: int = LAYERS) -> Update:
             OURS: (before, _made(repo, work, new, budget)),
             AFTER: (before, _made(repo, work, new, budget, known)),
         }
-        chunks = clients.moved(repo, pairs, work)
+        # Of the desktop it would be six pulls of a gigabyte.
+        chunks = clients.moved(repo, pairs, work, podman=name in IMAGES)
     return Update(name, ways, chunks)
 
 
@@ -123,7 +124,7 @@ def table(found: Update) -> str:
         line = f"  {way:28} {count:6} {size / MB:9.1f} MB  {size / plain:5.2f}"
         if moved := found.chunks.get(way):
             share = moved.ours / found.chunks[PLAIN].ours
-            theirs = "fails" if moved.podman is None else f"{moved.podman / MB:.1f} MB"
+            theirs = "-" if moved.podman is None else f"{moved.podman / MB:.1f} MB"
             line += f" {moved.ours / MB:10.1f} MB  {share:6.3f} {theirs:>16}"
         lines.append(line)
     return "\n".join([*lines, f"  {'as it should be' if found.met else 'NOT as it should be'}"])
