@@ -21,7 +21,7 @@ SKIPPED = ("baseimage-composefs",)
 """Lints that do not hold for the examples: Debian 12's ostree cannot boot from composefs."""
 _CLOCK = "/run/clock"
 """Where the steps have the clock. Nothing of `/run` is in an image."""
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_BY_CLOCK = {"LD_PRELOAD": f"{_CLOCK}/clock.so", "DRACUT_LDD": f"{_CLOCK}/ldd"}
 _LDD = """#!/bin/sh
 # For dracut: the clock is no part of what programs need.
 unset LD_PRELOAD
@@ -59,21 +59,28 @@ class Place:
         context, temporary = here / "context", here / "tmp"
         temporary.mkdir(parents=True)
         build.prepare(what, ALL_VERSIONS[version], context, temporary, self._prefix)
-        options = [f"--build-arg=VERSION={ALL_VERSIONS[version].label}"]
-        settings = self._settings(here)
+        _tell_time(context / "Containerfile")
+        arguments = {"VERSION": ALL_VERSIONS[version].label, **_BY_CLOCK}
+        storage = here / "storage.conf"
+        storage.write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{here / "storage"}"\n'
+            f'runroot = "{here / "run"}"\n'
+        )
         if parent:
             base = f"localhost/{ALL[str(what.parent)].repository}:{version}"
             target = f"containers-storage:[overlay@{here / 'storage'}+{here / 'run'}]{base}"
             build.run("skopeo", "copy", "--quiet", parent.reference, target)
-            options.append(f"--build-arg=BASE={base}")
+            arguments["BASE"] = base
+        options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
         out = self.work / f"{name}-{version}-image"
         build.run(
             *self._prefix, sys.executable, "-m", "bridge", "build", f"--tag=oci:{out}:{version}",
             f"--repo={here / 'repo'}", "--isolation=chroot", "--pull=never", "--no-cache",
             "--compression=none", "--quiet", "--fatal-warnings",
             *(f"--skip={each}" for each in SKIPPED),
-            f"--volume={here / 'clock'}:{_CLOCK}:ro", *options, str(context),
-            SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH), TMPDIR=str(temporary), **settings,
+            f"--volume={self._clock(here)}:{_CLOCK}:ro", *options, str(context),
+            SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH), TMPDIR=str(temporary),
+            CONTAINERS_STORAGE_CONF=str(storage),
         )  # fmt: skip
         shutil.rmtree(here)
         return layout.read(out)
@@ -83,8 +90,8 @@ class Place:
         masked = ("sh", "-c", f'umask {self.umask:03o}; exec "$@"', "sh")
         return ("taskset", "--cpu-list", self.processors, *masked) if self.processors else masked
 
-    def _settings(self, here: Path) -> dict[str, str]:
-        """Writes what buildah is to know; the variables that name it."""
+    def _clock(self, here: Path) -> Path:
+        """Makes the directory that the steps have as `_CLOCK`."""
         clock = here / "clock"
         clock.mkdir()
         source = Path(__file__).with_name("clock.c")
@@ -94,15 +101,14 @@ class Place:
         )  # fmt: skip
         (clock / "ldd").write_text(_LDD)
         (clock / "ldd").chmod(0o755)
-        storage = here / "storage.conf"
-        storage.write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{here / "storage"}"\n'
-            f'runroot = "{here / "run"}"\n'
-        )
-        containers = here / "containers.conf"
-        environment = (
-            f"PATH={_PATH}", f"LD_PRELOAD={_CLOCK}/clock.so", f"DRACUT_LDD={_CLOCK}/ldd",
-        )  # fmt: skip
-        quoted = ", ".join(f'"{each}"' for each in environment)
-        containers.write_text(f"[containers]\nenv = [{quoted}]\n")
-        return {"CONTAINERS_STORAGE_CONF": str(storage), "CONTAINERS_CONF": str(containers)}
+        return clock
+
+
+def _tell_time(containerfile: Path) -> None:
+    """Has the steps take the clock as build arguments, of which nothing stays in the image."""
+    lines = []
+    for line in containerfile.read_text().splitlines(keepends=True):
+        lines.append(line)
+        if line.startswith("FROM "):
+            lines += [f"ARG {each}\n" for each in _BY_CLOCK]
+    containerfile.write_text("".join(lines))
