@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,8 @@ def update(name: str, budget: int = LAYERS) -> Update:
             OURS: _moved(old, first, new, pack(new.items, budget)),
             AFTER: _moved(old, first, new, pack(new.items, budget, first)),
         }
+        for way, (count, size) in ways.items():
+            print(f"  {way}: {count} layers, {size:,} bytes as gzip", file=sys.stderr, flush=True)
         before = _made(repo, work, old, budget)
         known = images.find(repo, before).manifest
         pairs = {
