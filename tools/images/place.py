@@ -39,6 +39,8 @@ class Place:
     """Those to build on, as taskset(1) takes them; all there are where it says none."""
     ahead: int = 0
     """Seconds that the clock of the steps is ahead."""
+    skipped: tuple[str, ...] = SKIPPED
+    """Lints that are left out."""
     _made: dict[tuple[str, str], Layout] = field(default_factory=dict)
 
     def image(self, name: str, version: str) -> Layout:
@@ -77,7 +79,7 @@ class Place:
             *self._prefix, sys.executable, "-m", "bridge", "build", f"--tag=oci:{out}:{version}",
             f"--repo={here / 'repo'}", "--isolation=chroot", "--pull=never", "--no-cache",
             "--compression=none", "--quiet", "--fatal-warnings",
-            *(f"--skip={each}" for each in SKIPPED),
+            *(f"--skip={each}" for each in self.skipped),
             f"--volume={self._clock(here)}:{_CLOCK}:ro", *options, str(context),
             SOURCE_DATE_EPOCH=str(spec.SOURCE_DATE_EPOCH), TMPDIR=str(temporary),
             CONTAINERS_STORAGE_CONF=str(storage),

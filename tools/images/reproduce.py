@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.images import cache, spec
 from tools.images.layout import Layout
-from tools.images.place import Place
+from tools.images.place import SKIPPED, Place
 
 AHEAD = 2 * 86400 + 11 * 3600 + 7 * 60 + 5
 """Seconds: another day and another hour, within what package lists are valid for."""
@@ -32,11 +32,15 @@ class Pair:
         return self.first.digest == self.second.digest
 
 
-def reproduce(names: Iterable[str], version: str) -> Iterator[Pair]:
+def reproduce(
+    names: Iterable[str], version: str, skipped: tuple[str, ...] = SKIPPED
+) -> Iterator[Pair]:
     """Builds images, and what they are built from, twice. A pair's files last until the next."""
     with cache.scratch(cache.root() / "work") as work:
-        one = Place(work / "one")
-        other = Place(work / "elsewhere" / "other", umask=0o077, processors="0", ahead=AHEAD)
+        one = Place(work / "one", skipped=skipped)
+        other = Place(
+            work / "elsewhere" / "other", umask=0o077, processors="0", ahead=AHEAD, skipped=skipped
+        )
         for name in names:
             yield Pair(name, one.image(name, version), other.image(name, version))
 
