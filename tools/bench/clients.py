@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import forky
+from rig import forky, toc
 from rig.command import pull
 from rig.proxy import CountingProxy, run_proxy
 from rig.registry import run_registry
@@ -34,6 +34,8 @@ class Moved:
     requests: int
     podman: int | None
     """None where podman was not asked, or cannot pull it."""
+    least: int
+    """What has to move at the least: new chunks as they are packed, tables, tar-splits."""
 
 
 def moved(
@@ -57,7 +59,9 @@ def moved(
             names = [f"{proxy.host}/{tags[image]}" for image in pair]
             ours, requests = _by_us(proxy, names, work)
             theirs = _by_podman(proxy, names, work) if podman else None
-            found[way] = Moved(ours, requests, theirs)
+            before, after = (tags[image] for image in pair)
+            least = toc.least(registry, before, after).bytes
+            found[way] = Moved(ours, requests, theirs, least)
             _say(f"{way}: {found[way]}")
     return found
 

@@ -118,17 +118,18 @@ def update(name: str, budget: int = LAYERS) -> Update:
 def table(found: Update) -> str:
     """The figures as text."""
     plain = found.ways["plain"][1]
-    heads = ("layers", "gzip layers", "bootc-py, chunks", "podman, chunks")
+    heads = ("layers", "gzip layers", "bootc-py, chunks", "of the least", "podman, chunks")
     lines = [
         f"{found.image}: what the next version moves",
-        f"  {'':28} {heads[0]:>6} {heads[1]:>19} {heads[2]:>21} {heads[3]:>16}",
+        f"  {'':28} {heads[0]:>6} {heads[1]:>19} {heads[2]:>21} {heads[3]:>14} {heads[4]:>16}",
     ]
     for way, (count, size) in found.ways.items():
         line = f"  {way:28} {count:6} {size / MB:9.1f} MB  {size / plain:5.2f}"
         if moved := found.chunks.get(way):
             share = moved.ours / found.chunks[PLAIN].ours
             theirs = "-" if moved.podman is None else f"{moved.podman / MB:.1f} MB"
-            line += f" {moved.ours / MB:10.1f} MB  {share:6.3f} {theirs:>16}"
+            line += f" {moved.ours / MB:10.1f} MB  {share:6.3f}"
+            line += f" {moved.ours / moved.least:12.3f} x {theirs:>16}"
         lines.append(line)
     return "\n".join([*lines, f"  {'as it should be' if found.met else 'NOT as it should be'}"])
 
