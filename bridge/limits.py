@@ -319,3 +319,15 @@ SYNC_REQUESTS_AT_ONCE = 8
 small questions, and what registries do not take for an attack."""
 SYNC_IMAGES_AT_ONCE = 6
 """Of all jobs that run, unless the configuration says otherwise: more wait for the same hosts."""
+SYNC_CONNECTIONS_MAX = 8
+"""To the health and metrics of a sync server at once: each is a thread, and a scraper and two
+probes need three."""
+SYNC_REQUEST_MAX = 8 * KIB
+"""Bytes of a request's head there: a scraper sends some hundred."""
+SYNC_REQUEST_TIMEOUT = 5.0
+"""Seconds in which that head has to arrive: who sends a byte a second holds a thread no longer."""
+SYNC_HISTORY_MAX = 16 * MIB
+"""Of `history.jsonl` in the state of sync jobs; then it becomes `history.jsonl.1`, in the place of
+what was that. At 3 kB for a run of a few jobs some ten thousand runs, the younger half always."""
+SYNC_RECORD_MAX = 256 * KIB
+"""Of one line there: of a run with more jobs or failures than that holds, the lists are cut."""
