@@ -331,3 +331,5 @@ SYNC_HISTORY_MAX = 16 * MIB
 what was that. At 3 kB for a run of a few jobs some ten thousand runs, the younger half always."""
 SYNC_RECORD_MAX = 256 * KIB
 """Of one line there: of a run with more jobs or failures than that holds, the lists are cut."""
+SYNC_RUNS_SHOWN = 1000
+"""Of the history, its end: held in memory, and more bars than a screen has room for."""
