@@ -314,11 +314,6 @@ CHANGELOG_READ = 64 * KIB
 """What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""
 
 # -- sync jobs -------------------------------------------------------------------------------
-SYNC_REQUESTS_AT_ONCE = 8
-"""To one registry, unless the configuration says otherwise: what hides the round trips of many
-small questions, and what registries do not take for an attack."""
-SYNC_IMAGES_AT_ONCE = 6
-"""Of all jobs that run, unless the configuration says otherwise: more wait for the same hosts."""
 SYNC_CONNECTIONS_MAX = 8
 """To the health and metrics of a sync server at once: each is a thread, and a scraper and two
 probes need three."""
@@ -333,3 +328,25 @@ SYNC_RECORD_MAX = 256 * KIB
 """Of one line there: of a run with more jobs or failures than that holds, the lists are cut."""
 SYNC_RUNS_SHOWN = 1000
 """Of the history, its end: held in memory, and more bars than a screen has room for."""
+SYNC_REQUESTS_AT_ONCE = 8
+"""To one registry, unless the configuration says otherwise: what hides the round trips of many
+small questions, and what registries do not take for an attack."""
+SYNC_IMAGES_AT_ONCE = 6
+"""Of all jobs that run, unless the configuration says otherwise: more wait for the same hosts."""
+SYNC_CONFIG_MAX = 1 * MIB
+"""A configuration: a job is some 300 bytes, so thousands; a Kubernetes ConfigMap has this limit."""
+SYNC_CONFIG_NODES_MAX = 100_000
+"""Keys and values of a configuration, those that anchors repeat counted again: each becomes an
+object in memory, and nine lines of aliases to one another would be a billion."""
+SYNC_CONFIG_DEPTH_MAX = 20
+"""Lists and mappings in one another; a configuration needs seven. An alias in itself has no end."""
+SYNC_MISTAKES_MAX = 20
+"""Mistakes of a configuration that are told at once: who has more begins with these."""
+SYNC_SECRET_MAX = 64 * KIB
+"""A file with a password, or what `{{file}}` reads: tokens have a few KiB."""
+SYNC_TEMPLATE_MAX = 64 * KIB
+"""Characters of a template, and of what it makes: references, which have some hundred."""
+SYNC_PATTERN_MEMORY_MAX = 8 * MIB
+"""For one regular expression, compiled: RE2's own default."""
+SYNC_SHARDS_MAX = 1000
+"""Processes that share a configuration: each of them lists all catalogs."""
