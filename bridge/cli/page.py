@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridge.cli.escape import html_text
 from bridge.cli.units import size_text
+from bridge.errors import BridgeError, UsageError
 
 _HEIGHT, _BAR, _GAP, _LEFT = 240, 14, 22, 70
 _GRID = 4
@@ -117,3 +120,23 @@ def _bar(bar: Sequence[Piece], x: int, most: int) -> Iterator[str]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 24 else text[:23] + "…"
+
+
+def write(name: str, text: str, option: str) -> None:
+    """Put a page in the place of the file that is there, all of it or nothing; what is no file,
+    as /dev/stdout, is written to. `option` is what the name was given with."""
+    path = Path(name)
+    if not path.name:
+        raise UsageError(f"{option} {name!r}: name a file")
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+            return
+        new = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            new.write_text(text, encoding="utf-8")
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise BridgeError(f"writing {path}: {error.strerror}") from error
