@@ -332,3 +332,20 @@ SYNC_TAGS_REPORTED = 20_000
 """Tags of one job that a report lists, some 600 bytes each; beyond, unchanged ones are counted."""
 SYNC_FAILURES_REPORTED = 10_000
 """Failures of one job that a report lists; beyond, they are counted."""
+SYNC_CONFIG_MAX = 1 * MIB
+"""A configuration: a job is some 300 bytes, so thousands; a Kubernetes ConfigMap has this limit."""
+SYNC_CONFIG_NODES_MAX = 100_000
+"""Keys and values of a configuration, those that anchors repeat counted again: each becomes an
+object in memory, and nine lines of aliases to one another would be a billion."""
+SYNC_CONFIG_DEPTH_MAX = 20
+"""Lists and mappings in one another; a configuration needs seven. An alias in itself has no end."""
+SYNC_MISTAKES_MAX = 20
+"""Mistakes of a configuration that are told at once: who has more begins with these."""
+SYNC_SECRET_MAX = 64 * KIB
+"""A file with a password, or what `{{file}}` reads: tokens have a few KiB."""
+SYNC_TEMPLATE_MAX = 64 * KIB
+"""Characters of a template, and of what it makes: references, which have some hundred."""
+SYNC_PATTERN_MEMORY_MAX = 8 * MIB
+"""For one regular expression, compiled: RE2's own default."""
+SYNC_SHARDS_MAX = 1000
+"""Processes that share a configuration: each of them lists all catalogs."""

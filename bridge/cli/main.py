@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bridge import __version__
-from bridge.errors import BridgeError, DamagedRepository, NoSpace, is_full
+from bridge.errors import (
+    BridgeError,
+    ConfigurationError,
+    DamagedRepository,
+    NoSpace,
+    is_full,
+)
 
 _COMMANDS = {
     "switch": "boot another image from the next boot on",
@@ -56,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
+    except ConfigurationError as error:
+        _explain(options)
+        for mistake in error.mistakes:
+            _fail(mistake, error.exit_code)
+        return error.exit_code
     except BridgeError as error:
         _explain(options)
         hint = ""
