@@ -71,13 +71,13 @@ class GivenCredentials(CredentialStore):
     def __init__(
         self,
         host: str,
-        given: Credentials | str | None,
+        given: Credentials | tuple[str, str] | None,
         options: NetworkOptions,
         *,
         helpers: tuple[str, ...] | None = None,
         files: bool = True,
     ) -> None:
-        """`given` are credentials, or the name of a helper. Without `files` no file is read."""
+        """`given` are credentials, or the name of a helper and what it is asked for. Without `files` no file is read."""
         super().__init__(options, helpers=helpers)
         self._host = host
         self._known = given
@@ -90,7 +90,7 @@ class GivenCredentials(CredentialStore):
         if host == self._host and self._known is not None:
             if isinstance(self._known, Credentials):
                 return self._known
-            return self.asked(self._known, host)
+            return self.asked(*self._known)
         if not self._from_files and not named:
             return None
         return super().find(host, repository, named=named)

@@ -252,4 +252,9 @@ class EndpointClient:
 
 def api_host(ref: Endpoint) -> str:
     """Return the host, with its port, where the endpoint's registry is spoken to."""
-    return "registry-1.docker.io" if ref.host == DOCKER_HUB else ref.host
+    return api_host_of(ref.host)
+
+
+def api_host_of(host: str) -> str:
+    """Return where a registry is spoken to, by its name in references."""
+    return "registry-1.docker.io" if host == DOCKER_HUB else host
