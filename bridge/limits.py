@@ -56,6 +56,12 @@ TAG_PAGES_MAX = 1000
 """Pages of a tag list: a registry that always links to another one would never end."""
 TAG_PAGE_MAX = 4 * MIB
 """A page of 1,000 tags of 128 characters is 135 KB."""
+CATALOG_PAGES_MAX = 1000
+"""Pages of a catalog, as of a tag list."""
+CATALOG_PAGE_MAX = 4 * MIB
+"""A page of 1,000 names of 255 characters is 260 KB."""
+REPOSITORIES_MAX = 100_000
+"""Repositories of one registry: their names are held in memory."""
 REFERRERS_PAGES_MAX = 100
 """Pages of a list of referrers: an image has a handful of them, a page hundreds."""
 REFERRERS_TRIES = 50
@@ -333,6 +339,13 @@ SYNC_REQUESTS_AT_ONCE = 8
 small questions, and what registries do not take for an attack."""
 SYNC_IMAGES_AT_ONCE = 6
 """Of all jobs that run, unless the configuration says otherwise: more wait for the same hosts."""
+SYNC_BLOBS_KNOWN = 200_000
+"""Blobs of which a run remembers that a target has them, some 300 bytes each; of those before, it
+asks again."""
+SYNC_TAGS_REPORTED = 20_000
+"""Tags of one job that a report lists, some 600 bytes each; beyond, unchanged ones are counted."""
+SYNC_FAILURES_REPORTED = 10_000
+"""Failures of one job that a report lists; beyond, they are counted."""
 SYNC_CONFIG_MAX = 1 * MIB
 """A configuration: a job is some 300 bytes, so thousands; a Kubernetes ConfigMap has this limit."""
 SYNC_CONFIG_NODES_MAX = 100_000

@@ -22,6 +22,7 @@ from bridge.oci.digest import Digest, Verifier
 from bridge.oci.layout import REF_NAME, Layout
 from bridge.oci.model import OCI_INDEX, Descriptor, parse_document
 from bridge.ostree import durable
+from bridge.registry.body import Arriving
 from bridge.registry.meter import Meter
 from bridge.registry.outcome import Outcome
 
@@ -35,6 +36,7 @@ class LayoutWriter:
     def __init__(self, path: str, fd: int, tag: str | None) -> None:
         self.path = path
         self.meter = Meter()
+        self.piece: int | None = None
         self._fd = fd
         self._tag = tag
         self._attached: list[dict[str, Any]] = []
@@ -61,7 +63,12 @@ class LayoutWriter:
             raise
 
     def put(
-        self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
+        self,
+        fd: int,
+        digest: Digest,
+        size: int,
+        told: Callable[[int], None] = lambda count: None,
+        arriving: Arriving | None = None,
     ) -> Outcome:
         """Have a blob there; one that is, and is what its name says, is not written again."""
         if self._has(digest, size):
@@ -72,6 +79,13 @@ class LayoutWriter:
     def has(self, digest: Digest, size: int) -> Outcome | None:
         """Tell whether a blob is there, and is what its name says."""
         return Outcome.SKIPPED if self._has(digest, size) else None
+
+    def borrow(self, digest: Digest, lender: str) -> bool:
+        """Return False: there is one store of blobs, and nothing to lend."""
+        return False
+
+    def gave_up(self, digest: Digest) -> None:
+        """Take that a blob does not come."""
 
     def write(self, document: bytes, media_type: str) -> Digest:
         """Write a manifest or index as a blob, which nothing in `index.json` names."""
@@ -149,6 +163,7 @@ class ArchiveWriter:
     def __init__(self, path: str, directory: int, name: str, tag: str | None) -> None:
         self.path = path
         self.meter = Meter()
+        self.piece: int | None = None
         self._directory = directory
         self._name = name
         self._tag = tag
@@ -170,7 +185,12 @@ class ArchiveWriter:
         return cls(path, fd, name, tag)
 
     def put(
-        self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
+        self,
+        fd: int,
+        digest: Digest,
+        size: int,
+        told: Callable[[int], None] = lambda count: None,
+        arriving: Arriving | None = None,
     ) -> Outcome:
         """Keep the blob for the archive, which is written at the end."""
         with self._lock:
@@ -181,6 +201,13 @@ class ArchiveWriter:
     def has(self, digest: Digest, size: int) -> Outcome | None:
         """Return None: an archive is always made anew."""
         return None
+
+    def borrow(self, digest: Digest, lender: str) -> bool:
+        """Return False: there is one store of blobs, and nothing to lend."""
+        return False
+
+    def gave_up(self, digest: Digest) -> None:
+        """Take that a blob does not come."""
 
     def write(self, document: bytes, media_type: str) -> Digest:
         """Keep a manifest or index for the archive, which nothing in `index.json` names."""

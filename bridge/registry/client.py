@@ -21,7 +21,9 @@ from bridge.registry import referrers
 from bridge.registry.auth import Authenticator
 from bridge.registry.authfile import CredentialStore
 from bridge.registry.blob import BlobStream, body_length
+from bridge.registry.catalog import iter_repositories
 from bridge.registry.conffiles import load_registries
+from bridge.registry.connection import Connection
 from bridge.registry.endpoint import EndpointClient, api_host
 from bridge.registry.meter import Meter
 from bridge.registry.mirrors import FAILURES, Endpoint, Route, Turn, endpoints, only_endpoint
@@ -29,6 +31,7 @@ from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
 from bridge.registry.ranges import Ranges
 from bridge.registry.registriesconf import RegistriesConf
+from bridge.registry.support import Support
 from bridge.registry.tags import iter_tags
 from bridge.registry.transport import Response, TooLarge, Transport
 
@@ -78,18 +81,28 @@ class Client:
         transport: Transport | None = None,
         registries: RegistriesConf | None = None,
         tell: Callable[[str], None] = lambda text: None,
+        connection: Connection | None = None,
     ) -> None:
-        options = options or NetworkOptions()
+        """`connection` is one that others use, too; it stays open, and is all that is needed."""
         self.meter = meter or Meter()
+        if connection is None:
+            options = options or NetworkOptions()
+            self._transport = transport or Transport(options)
+            self._registries = load_registries() if registries is None else registries
+            if credentials is None:
+                credentials = CredentialStore(options, helpers=self._registries.credential_helpers)
+            auth, reached = Authenticator(credentials), None
+            self._referrers = Support()
+        else:
+            options = connection.options
+            self._transport, auth = connection.transport, connection.auth
+            self._registries, reached = connection.registries, connection.reached
+            self._referrers = connection.support
+        self._shared = connection is not None
         self._tls_verify = options.tls_verify
-        self._transport = transport or Transport(options)
-        self._registries = load_registries() if registries is None else registries
-        if credentials is None:
-            credentials = CredentialStore(options, helpers=self._registries.credential_helpers)
-        self._endpoint = EndpointClient(self._transport, Authenticator(credentials), self.meter)
+        self._endpoint = EndpointClient(self._transport, auth, self.meter, reached=reached)
         self._ranges = Ranges(self._endpoint)
         self._tell = tell
-        self._referrers = referrers.Support()
         self._routes: dict[RegistryReference, Route] = {}
         self._lock = threading.Lock()
 
@@ -261,6 +274,13 @@ class Client:
             self._endpoint, only_endpoint(ref, self._registries, self._tls_verify), meter
         )
 
+    def repositories(self, host: str, meter: Meter | None = None) -> Iterator[str]:
+        """Yield the names of a registry's repositories, in its order; raises as
+        `catalog.iter_repositories`, and `Blocked`."""
+        ref = RegistryReference(host, "catalog")
+        at = only_endpoint(ref, self._registries, self._tls_verify)
+        return iter_repositories(self._endpoint, at, meter)
+
     def list_tags(self, ref: RegistryReference, meter: Meter | None = None) -> list[str]:
         """Return all that `tags` yields."""
         return list(self.tags(ref, meter))
@@ -284,8 +304,9 @@ class Client:
         )
 
     def close(self) -> None:
-        """Close the idle connections."""
-        self._transport.close()
+        """Close the idle connections, unless they are shared."""
+        if not self._shared:
+            self._transport.close()
 
     def _route(self, ref: RegistryReference) -> Route:
         with self._lock:
