@@ -20,14 +20,14 @@ _WAYS = ("moved", "mounted from other repositories")
 
 def render(runs: Sequence[Run], name: str) -> str:
     """Return the page of the runs, oldest first; `name` is where they are kept."""
-    lines = [f"<p>{html_text(_summary(runs))}</p>"]
+    lines = [f"<p>{html_text(summary(runs))}</p>"]
     if runs:
         lines += [*_chart(runs), *_jobs(runs), *_failures(runs), *_slowest(runs), *_runs(runs)]
     heading = f"What sync jobs of <code>{html_text(name)}</code> moved"
     return page.page(f"Sync jobs of {name}", heading, lines)
 
 
-def _summary(runs: Sequence[Run]) -> str:
+def summary(runs: Sequence[Run]) -> str:
     if not runs:
         return "No runs are recorded."
     jobs = [job for run in runs for job in run.jobs]
