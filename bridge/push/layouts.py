@@ -35,6 +35,8 @@ class LayoutWriter:
 
     def __init__(self, path: str, fd: int, tag: str | None) -> None:
         self.path = path
+        self.attaches_at_once = False
+        """Whether the index names what is attached before `finish`, or without one."""
         self.meter = Meter()
         self.piece: int | None = None
         self._fd = fd
@@ -97,6 +99,9 @@ class LayoutWriter:
         """Write a manifest that refers to another one; `finish` has the index name it, too."""
         digest = self.write(document, media_type)
         self._attached.append(_referrer(document, media_type))
+        if self.attaches_at_once:
+            self._rename((), [])
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
         return digest
 
     def finish(self, document: bytes, media_type: str, tags: Sequence[str] = ()) -> Digest:
@@ -106,6 +111,11 @@ class LayoutWriter:
         """
         digest = self.write(document, media_type)
         names = tags or (self._tag,)
+        self._rename(names, _named(document, media_type, names))
+        return digest
+
+    def _rename(self, names: Sequence[str | None], entries: list[dict[str, Any]]) -> None:
+        """Have the index name `entries` in place of what has these names, and what is attached."""
         fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed: others write here, too
         index = self._index()
         attached = {each["digest"] for each in self._attached}
@@ -114,9 +124,8 @@ class LayoutWriter:
             for each in index["manifests"]
             if each["digest"] not in attached and not _is_named(each, names)
         ]
-        index["manifests"] += _named(document, media_type, names) + self._attached
+        index["manifests"] += entries + self._attached
         durable.replace_file(INDEX, _dumps(index), self._fd)
-        return digest
 
     def forget(self, tag: str) -> None:
         """Have the index no longer name a tag. Blobs stay."""

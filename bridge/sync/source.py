@@ -11,7 +11,12 @@ from bridge.oci.artifact import chosen, descriptor_of
 from bridge.oci.digest import Digest
 from bridge.oci.layout import REF_NAME, Archive, ImageLayout, Layout
 from bridge.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor, parse_document
-from bridge.oci.reference import RegistryReference, parse_registry_reference
+from bridge.oci.reference import (
+    ImageReference,
+    RegistryReference,
+    Transport,
+    parse_registry_reference,
+)
 from bridge.push.origin import Origin, layout_origin, registry_origin
 from bridge.registry.client import Client
 from bridge.registry.connection import Connection
@@ -30,9 +35,13 @@ class Source(Protocol):
     """Repositories by their names below the place, of which the place itself is the empty one; and
     in them images by tag or digest. Safe for several threads."""
 
-    host: str | None
-    """The registry, if it is one."""
-    connection: Connection | None
+    @property
+    def host(self) -> str | None:
+        """The registry, if it is one."""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The way to it."""
 
     def repositories(self, meter: Meter) -> Iterable[str]:
         """Return the names of all repositories, before any are chosen."""
@@ -51,6 +60,9 @@ class Source(Protocol):
 
     def lists_referrers(self) -> bool | None:
         """Tell whether referrers are listed without a tag for it; None: it is not known yet."""
+
+    def image(self, repository: str, name: str, digest: str | None) -> ImageReference:
+        """Return an image as others name it, by its tag, or where it is possible by a digest."""
 
     def full(self, repository: str) -> str:
         """Return a repository's whole name."""
@@ -95,6 +107,11 @@ class RegistrySource:
 
     def lists_referrers(self) -> bool | None:
         return self._shared.support.of(self.host)
+
+    def image(self, repository: str, name: str, digest: str | None) -> ImageReference:
+        digest = name if ":" in name else digest
+        end = f"@{digest}" if digest else f":{name}"
+        return ImageReference(Transport.REGISTRY, f"{self.full(repository)}{end}")
 
     def full(self, repository: str) -> str:
         return f"{self.host}/{joined(self._path, repository)}"
@@ -166,6 +183,10 @@ class LayoutSource:
 
     def lists_referrers(self) -> bool | None:
         return True
+
+    def image(self, repository: str, name: str, digest: str | None) -> ImageReference:
+        tag = f"{repository}:{name}" if repository else name
+        return ImageReference(Transport(self._place.kind.value), f"{self._place.name}:{tag}")
 
     def full(self, repository: str) -> str:
         return f"{self._place.kind.value}:{self._place.name}" + (

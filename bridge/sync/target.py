@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Protocol
 
-from bridge.errors import BridgeError, MalformedImage, NetworkError, NotFound
+from bridge.errors import BridgeError, MalformedImage, NetworkError, NotAuthorised, NotFound
 from bridge.oci.digest import Digest
-from bridge.oci.layout import REF_NAME, Layout
+from bridge.oci.layout import REF_NAME, Archive, Layout
 from bridge.oci.model import Descriptor
 from bridge.oci.reference import RegistryReference
 from bridge.push.bundle import Bundle
@@ -21,6 +21,7 @@ from bridge.registry.connection import Connection
 from bridge.registry.meter import Meter
 from bridge.registry.push import Pusher
 from bridge.sync.model import Kind, Place
+from bridge.sync.rehearsal import Rehearsal
 from bridge.sync.source import joined, reference, split
 
 _NO_TAG_DELETION = frozenset({400, 405, 501})
@@ -29,8 +30,13 @@ _NO_TAG_DELETION = frozenset({400, 405, 501})
 class Target(Protocol):
     """Repositories by their names below the place, and images in them, as a `Source` has them."""
 
-    host: str | None
-    connection: Connection | None
+    @property
+    def host(self) -> str | None:
+        """The registry, if it is one."""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The way to it."""
 
     def tags(self, repository: str, meter: Meter) -> frozenset[str] | None:
         """Return the tags that are there; None where that cannot be told."""
@@ -38,10 +44,16 @@ class Target(Protocol):
     def head(self, repository: str, name: str, meter: Meter) -> Digest | None:
         """Return the digest that a tag or digest leads to, None if it is not there."""
 
+    def still(self, repository: str, tag: str, digest: str, meter: Meter) -> bool:
+        """Tell whether a tag leads to what was once written there."""
+
     def open(
         self, repository: str, name: str | None, meter: Meter, stack: ExitStack, lender: str | None
     ) -> Destination:
         """Return a tag as a place to write to; `lender` is a repository that may lend blobs."""
+
+    def rehearse(self, repository: str, meter: Meter) -> Destination:
+        """Return a repository as a place to which nothing is written."""
 
     def read(self, repository: str, digest: str, meter: Meter) -> FetchedManifest:
         """Return a manifest that is there."""
@@ -83,6 +95,9 @@ class RegistryTarget:
         except NotFound:
             return None
 
+    def still(self, repository: str, tag: str, digest: str, meter: Meter) -> bool:
+        return self.head(repository, tag, meter) == digest
+
     def open(
         self, repository: str, name: str | None, meter: Meter, stack: ExitStack, lender: str | None
     ) -> Destination:
@@ -90,6 +105,18 @@ class RegistryTarget:
         place = registry_destination(ref, self._shared, meter)
         lenders = (lender,) if lender is not None and lender != ref.repository else ()
         return SharedDestination(place, self._ledger, ref.repository, lenders)
+
+    def rehearse(self, repository: str, meter: Meter) -> Destination:
+        ref = self._ref(repository)
+        pusher = Pusher(ref, meter=meter, connection=self._shared, actions="pull")
+
+        def there(digest: Digest, size: int) -> bool:
+            try:
+                return pusher.has_blob(digest, size)
+            except (NotFound, NotAuthorised):
+                return False  # the repository is not there yet
+
+        return Rehearsal(there, self._ledger, ref.repository, meter)
 
     def read(self, repository: str, digest: str, meter: Meter) -> FetchedManifest:
         return self._client(meter).get_manifest(self._ref(repository, digest))
@@ -146,7 +173,10 @@ class LayoutTarget:
         self._place = place
         self._ledger = ledger
         self._lock = threading.Lock()
-        self._bundle = Bundle(place.name) if place.kind is Kind.ARCHIVE else None
+        self._making = threading.Lock()
+        self._is_archive = place.kind is Kind.ARCHIVE
+        self._bundle: Bundle | None = None
+        """Made when there is something to write."""
         self._named: dict[str, Descriptor] | None = None
 
     def tags(self, repository: str, meter: Meter) -> frozenset[str] | None:
@@ -160,18 +190,36 @@ class LayoutTarget:
         entry = found.get(named(repository, name))
         return None if entry is None else entry.digest
 
+    def still(self, repository: str, tag: str, digest: str, meter: Meter) -> bool:
+        return self.head(repository, tag, meter) == digest
+
     def open(
         self, repository: str, name: str | None, meter: Meter, stack: ExitStack, lender: str | None
     ) -> Destination:
         tag = None if name is None or ":" in name else named(repository, name)
         place = stack.enter_context(self._writer(tag))
+        place.attaches_at_once = True
         return _Naming(SharedDestination(place, self._ledger, ""), self, repository)
+
+    def rehearse(self, repository: str, meter: Meter) -> Destination:
+        return Rehearsal(self._has, self._ledger, "", meter)
+
+    def _has(self, digest: Digest, size: int) -> bool:
+        kind = Layout if self._bundle is None else Archive
+        try:
+            with (
+                kind.open(self._place.name) as layout,
+                layout.open_blob(Descriptor("", digest, size)),
+            ):
+                return True
+        except BridgeError:
+            return False
 
     def read(self, repository: str, digest: str, meter: Meter) -> FetchedManifest:
         for entry in self._names().values():
             if entry.digest == digest:
-                raw = self._writer(None).read(entry)
-                return FetchedManifest(raw, entry.media_type, entry.digest)
+                with self._writer(None) as place:
+                    return FetchedManifest(place.read(entry), entry.media_type, entry.digest)
         raise NotFound(f"{self._place} has no {digest}")
 
     def delete(self, repository: str, tag: str, meter: Meter) -> None:
@@ -196,7 +244,9 @@ class LayoutTarget:
                 self._named[name] = entry
 
     def _writer(self, tag: str | None) -> LayoutWriter:
-        if self._bundle is not None:
+        if self._is_archive:
+            with self._making:
+                self._bundle = self._bundle or Bundle(self._place.name)
             return self._bundle.writer(tag)
         return LayoutWriter.open(self._place.name, tag)
 
@@ -208,9 +258,11 @@ class LayoutTarget:
             return self._named
 
     def _read_names(self) -> dict[str, Descriptor]:
-        path = self._place.name if self._bundle is None else self._bundle.staging
+        kind, path = Archive if self._is_archive else Layout, self._place.name
+        if self._bundle is not None:
+            kind, path = Layout, self._bundle.staging
         try:
-            with Layout.open(path) as layout:
+            with kind.open(path) as layout:
                 listed = layout.index().manifests
         except (NotFound, MalformedImage):
             return {}  # a new one; what is something else is told when it is written to
