@@ -363,3 +363,5 @@ SYNC_PATTERN_MEMORY_MAX = 8 * MIB
 """For one regular expression, compiled: RE2's own default."""
 SYNC_SHARDS_MAX = 1000
 """Processes that share a configuration: each of them lists all catalogs."""
+SYNC_HOOK_TIMEOUT = 600.0
+"""Seconds for one hook: it may scan an image, but one that hangs must not hold a job for ever."""

@@ -95,6 +95,8 @@ class Part:
     """Tells of an entry of an index whether it is copied. An index stays as it is, in any case."""
     external: bool = True
     """Whether layers are copied that their manifest says to be elsewhere (`urls`)."""
+    check: Callable[[], None] = lambda: None
+    """Called now and then; what it raises ends the copy."""
 
 
 def move(
@@ -115,7 +117,7 @@ def move(
             if known.size != each.size:
                 raise MalformedImage(f"blob {each.digest} has two sizes in one image")
     progress.stage(Stage.PUSHING)
-    copied = _blobs(source, place, list(blobs.values()), progress)
+    copied = _blobs(source, place, list(blobs.values()), progress, part.check)
     for document in below:
         place.write(document.raw, document.media_type)
     digests = dict.fromkeys(each.digest for each in (*below, top))
@@ -153,12 +155,17 @@ def documents_below(
 
 
 def _blobs(
-    source: Origin, place: Destination, blobs: Sequence[Descriptor], progress: Progress
+    source: Origin,
+    place: Destination,
+    blobs: Sequence[Descriptor],
+    progress: Progress,
+    stop: Callable[[], None],
 ) -> tuple[CopiedBlob, ...]:
     """Copy all blobs, several at once; when one fails, all end."""
     cancelled = threading.Event()
 
     def check() -> None:
+        stop()
         if cancelled.is_set():
             raise BridgeError("cancelled, because another blob failed")
 

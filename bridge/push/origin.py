@@ -84,9 +84,9 @@ def registry_origin(reference: RegistryReference, connection: Connection, meter:
     return _RegistryOrigin(reference, connection.options, ExitStack(), connection, meter)
 
 
-def layout_origin(layout: ImageLayout, tag: str | None) -> Origin:
-    """Return a layout that is open as a place to read; it stays open."""
-    return _LayoutOrigin(layout, tag)
+def layout_origin(layout: ImageLayout, top: Descriptor) -> Origin:
+    """Return an image of a layout that is open as a place to read; it stays open."""
+    return _LayoutOrigin(layout, None, top)
 
 
 class _RegistryOrigin:
@@ -131,7 +131,8 @@ class _RegistryOrigin:
 
 
 class _LayoutOrigin:
-    def __init__(self, layout: ImageLayout, tag: str | None) -> None:
+    def __init__(self, layout: ImageLayout, tag: str | None, top: Descriptor | None = None) -> None:
+        self._top = top
         self.meter = Meter()
         self.overlaps = True
         self.has_files = isinstance(layout, Layout)
@@ -139,7 +140,7 @@ class _LayoutOrigin:
         self._tag = tag
 
     def top(self) -> Manifest | Index:
-        return self.document(self._layout.resolve(self._tag))
+        return self.document(self._top or self._layout.resolve(self._tag))
 
     def document(self, descriptor: Descriptor) -> Manifest | Index:
         raw = self._layout.read_blob(descriptor, limits.MANIFEST_MAX)

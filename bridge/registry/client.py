@@ -42,6 +42,10 @@ _SCHEMA1 = (
 )
 
 
+_NO_HEAD = frozenset({200, 405, 501})
+"""Answers to a HEAD, without a digest, that a GET may have one for."""
+
+
 class FetchedManifest(NamedTuple):
     """A manifest or index: its bytes as served, the Content-Type, the digest of the bytes."""
 
@@ -149,6 +153,23 @@ class Client:
             return ManifestHead(_media_type(reply), _claimed_digest(at, reply), body_length(reply))
 
         return self._route(ref).ask(head)
+
+    def current(self, ref: RegistryReference, meter: Meter | None = None) -> ManifestHead:
+        """Return what `ref` names now, its digest in any case: asked for with HEAD, and fetched
+        where a registry does not answer that with a digest. Same errors."""
+
+        def ask(at: Endpoint) -> ManifestHead:
+            path = f"manifests/{at.identifier}"
+            reply = self._endpoint.send("HEAD", at, path, {"Accept": _ACCEPT}, None, meter)
+            reply.close()
+            if reply.status == 200 and (digest := _claimed_digest(at, reply)) is not None:
+                return ManifestHead(_media_type(reply), digest, body_length(reply))
+            if reply.status not in _NO_HEAD:
+                raise self._endpoint.failure(at, f"image {at}", reply)
+            found = self._get_manifest(at, meter)
+            return ManifestHead(found.media_type, found.digest, len(found.raw))
+
+        return self._route(ref).ask(ask)
 
     def iter_blob(
         self,

@@ -77,11 +77,11 @@ class GivenCredentials(CredentialStore):
         helpers: tuple[str, ...] | None = None,
         files: bool = True,
     ) -> None:
-        """`given` are credentials, or the name of a helper and what it is asked for. Without `files` no file is read."""
+        """`given` are credentials, or the name of a helper and what it is asked for. Without
+        `files` no file is read."""
         super().__init__(options, helpers=helpers)
         self._host = host
         self._known = given
-        self._from_files = files
         if not files:
             self.files = ()
 
@@ -91,8 +91,6 @@ class GivenCredentials(CredentialStore):
             if isinstance(self._known, Credentials):
                 return self._known
             return self.asked(*self._known)
-        if not self._from_files and not named:
-            return None
         return super().find(host, repository, named=named)
 
 

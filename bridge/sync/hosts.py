@@ -13,7 +13,10 @@ from bridge.registry.endpoint import Reached, api_host_of
 from bridge.registry.meter import RateLimit
 from bridge.registry.options import NetworkOptions
 from bridge.registry.throttle import Throttle
-from bridge.sync.model import Config, Host
+from bridge.sync.model import REGISTRIES, Config, Host, Kind, Place
+from bridge.sync.ostree_target import OstreeTarget
+from bridge.sync.source import LayoutSource, RegistrySource, Source, split
+from bridge.sync.target import LayoutTarget, RegistryTarget, Target
 
 
 class Hosts:
@@ -35,6 +38,8 @@ class Hosts:
         self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
         self._ledgers: dict[str, Ledger] = {}
+        self._layouts: dict[Place, LayoutSource] = {}
+        self._asking: dict[str | None, threading.Lock] = {}
 
     def connection(self, host: str) -> Connection:
         """Return the connection to a registry, by its name in references."""
@@ -48,16 +53,47 @@ class Hosts:
         with self._lock:
             return self._ledgers.setdefault(place, Ledger(self._stop.is_set))
 
+    def asking(self, host: str | None) -> threading.Lock:
+        """Return the lock under which a registry is asked what it can do, so that one thread asks
+        and the others know."""
+        with self._lock:
+            return self._asking.setdefault(host, threading.Lock())
+
+    def source(self, place: Place) -> Source:
+        """Return a place to read from; it stays open."""
+        if place.kind in REGISTRIES:
+            return RegistrySource(place, self.connection(split(place)[0]))
+        with self._lock:
+            if place not in self._layouts:
+                self._layouts[place] = LayoutSource(place)
+            return self._layouts[place]
+
+    def target(self, place: Place) -> Target:
+        """Return a place to write to, to be closed."""
+        if place.kind in REGISTRIES:
+            host = split(place)[0]
+            return RegistryTarget(place, self.connection(host), self.ledger(host))
+        if place.kind is Kind.OSTREE:
+            return OstreeTarget(place)
+        return LayoutTarget(place, self.ledger(str(place)))
+
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
+            for layout in self._layouts.values():
+                layout.close()
+            self._layouts.clear()
             for each in self._connections.values():
                 each.close()
             self._connections.clear()
 
     def network(self, host: str) -> NetworkOptions:
         """Return the options for a registry, without what only a connection can have."""
-        return _options(self._config.host(host), self._options)
+        known = self._config.host(host)
+        options = _options(known, self._options)
+        if known.username:
+            options = replace(options, creds=f"{known.username}:{known.password or ''}")
+        return options
 
     def _opened(self, host: Host) -> Connection:
         options = _options(host, self._options)

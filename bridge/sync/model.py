@@ -24,7 +24,8 @@ class Kind(enum.Enum):
     IMAGE = "image"
     """One tag or digest of a repository."""
     LAYOUT = "oci"
-    """A directory in OCI image layout."""
+    """A directory in OCI image layout. As the target of many repositories, each has a layout of its
+    own in it, at its path."""
     ARCHIVE = "oci-archive"
     """A file: the tar of such a directory."""
     OSTREE = "ostree"
@@ -182,7 +183,7 @@ class Job:
     """Images that go from one place to another. Paths in a registry keep what is below its path."""
 
     name: str
-    """Unique in the file; state and reports are kept by it."""
+    """Unique in the file; state and reports are kept by it. Any printable text."""
     source: Place
     target: Place
     line: int = 0
@@ -248,7 +249,10 @@ class Host:
     client_certificate: str | None = None
     client_key: str | None = field(default=None, repr=False)
     path_prefix: str = ""
+    """Put before each repository that is asked for there."""
     mirrors: tuple[str, ...] = ()
+    """`HOST[/PATH]` of others that have the same below that path, in the order in which they are
+    asked before this one; what the configuration says of such a HOST holds for it."""
     requests_at_once: int = limits.SYNC_REQUESTS_AT_ONCE
     requests_per_second: float | None = None
     bandwidth: int | None = None

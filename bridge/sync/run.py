@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from datetime import UTC, datetime
 
+from bridge.errors import UsageError
 from bridge.pull.progress import Progress
+from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
-from bridge.sync.model import Config
-from bridge.sync.report import SyncReport
+from bridge.sync.context import Context, flat
+from bridge.sync.hosts import Hosts
+from bridge.sync.job import JobRun
+from bridge.sync.model import Config, Job
+from bridge.sync.report import Failure, JobReport, SyncReport, Totals
+from bridge.sync.state import State, locked
 
 
 def run(
@@ -33,4 +43,152 @@ def run(
     set, what is under way ends, and nothing new begins. What fails is in the report, and the rest
     goes on; raises `UsageError` for names of jobs that there are not.
     """
-    raise NotImplementedError
+    started, moment = time.monotonic(), datetime.now(UTC)
+    stop = stop or threading.Event()
+    chosen = _chosen(config, jobs)
+    with ExitStack() as stack:
+        hosts = Hosts(config, network or NetworkOptions(), stop)
+        stack.callback(hosts.close)
+        workers = stack.enter_context(_Workers(config.parallel))
+        one = _Run(
+            hosts, workers, state_directory, shard, missing_only, dry, progress or Progress(), stop
+        )
+        done = one.all(chosen, config.parallel)
+    return SyncReport(
+        config=name,
+        started=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        dry=dry,
+        shard=shard,
+        jobs=tuple(done),
+        seconds=time.monotonic() - started,
+        stopped=stop.is_set(),
+    )
+
+
+def _chosen(config: Config, jobs: Collection[str] | None) -> list[Job]:
+    if jobs is None:
+        return list(config.jobs)
+    unknown = set(jobs) - {each.name for each in config.jobs}
+    if unknown:
+        known = ", ".join(each.name for each in config.jobs)
+        raise UsageError(f"there is no job {', '.join(sorted(unknown))}; there are: {known}")
+    return [each for each in config.jobs if each.name in jobs]
+
+
+class _Workers:
+    """Threads that work on images; whoever brings work waits while they have enough."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="image")
+        self._room = threading.BoundedSemaphore(2 * count)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have it done."""
+        self._room.acquire()
+
+        def done() -> None:
+            try:
+                work()
+            finally:
+                self._room.release()
+
+        try:
+            self._pool.submit(done)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True)
+
+
+class _Run:
+    def __init__(
+        self,
+        hosts: Hosts,
+        workers: _Workers,
+        state_directory: str,
+        shard: tuple[int, int] | None,
+        missing_only: bool,
+        dry: bool,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self._hosts = hosts
+        self._workers = workers
+        self._directory = state_directory
+        self._shard = shard
+        self._missing_only = missing_only
+        self._dry = dry
+        self._progress = progress
+        self._stop = stop
+
+    def all(self, jobs: Sequence[Job], parallel: int) -> list[JobReport]:
+        """Do the jobs, several at once; return their reports in their order."""
+        if len(jobs) == 1:
+            return [self._job(jobs[0])]
+        with ThreadPoolExecutor(min(len(jobs), parallel) or 1, thread_name_prefix="job") as pool:
+            try:
+                return [each.result() for each in [pool.submit(self._job, job) for job in jobs]]
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def _job(self, job: Job) -> JobReport:
+        try:
+            return self._done(job)
+        except Exception as error:  # noqa: BLE001 - one job must not end the others
+            failure = Failure.of(f"job {job.name}", flat(error))
+            return JobReport(
+                job.name, str(job.source), str(job.target), (), 0, (failure,), Totals.sum(()), 0.0
+            )
+
+    def _done(self, job: Job) -> JobReport:
+        with ExitStack() as stack:
+            guard = nullcontext() if self._dry else locked(self._directory, job, self._shard)
+            stack.enter_context(guard)
+            state = State.open(self._directory, job, self._progress.message, dry=self._dry)
+            stack.callback(state.close)
+            context = Context(
+                job=job,
+                source=self._hosts.source(job.source),
+                target=self._hosts.target(job.target),
+                state=state,
+                hosts=self._hosts,
+                meter=Meter(),
+                progress=self._progress,
+                stop=self._stop,
+                dry=self._dry,
+                missing_only=self._missing_only,
+            )
+            submit = self._workers.submit
+            if job.parallel is not None:
+                submit = _Fewer(submit, job.parallel).submit
+            return JobRun(context, self._shard, submit).run()
+
+
+class _Fewer:
+    """Brings less work at once than there are hands for."""
+
+    def __init__(self, submit: Callable[[Callable[[], None]], None], count: int) -> None:
+        self._submit = submit
+        self._room = threading.BoundedSemaphore(count)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have it done, once less than so many are under way."""
+        self._room.acquire()
+
+        def done() -> None:
+            try:
+                work()
+            finally:
+                self._room.release()
+
+        try:
+            self._submit(done)
+        except BaseException:
+            self._room.release()
+            raise

@@ -19,6 +19,7 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TAGS = frozenset(
     {None, "!"} | {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool")}
 )
+_TEXT_TAGS = frozenset({"!", "tag:yaml.org,2002:str"})
 _PLAIN_TAGS = frozenset({None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
@@ -133,7 +134,8 @@ class _Composer:
             return Node(line)
         if event.tag not in _TAGS:
             raise Malformed(line, f"a tag that means nothing here: {event.tag:.100}")
-        quoted = event.style is not None or event.tag in ("!", "tag:yaml.org,2002:str")
+        plain = event.implicit[0] if event.tag is None else event.tag not in _TEXT_TAGS
+        quoted = not plain
         if not quoted and event.value in _NULLS:
             return Node(line)
         return Node(line, text=event.value, quoted=quoted)

@@ -17,6 +17,10 @@ from bridge.sync.config.document import Node
 
 T = TypeVar("T")
 _FLAGS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_OLD_FLAGS = {
+    **dict.fromkeys(("y", "Y", "yes", "on"), True),
+    **dict.fromkeys(("n", "N", "no", "off"), False),
+}
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
@@ -95,8 +99,9 @@ class Section:
             return name
         return f"{self.path}{name}" if name.startswith("[") else f"{self.path}.{name}"
 
-    def keys(self) -> list[str]:
-        """Return the keys that are there."""
+    @property
+    def given(self) -> list[str]:
+        """The keys that are there."""
         return list(self._entries)
 
     def has(self, key: str) -> bool:
@@ -169,12 +174,15 @@ class Section:
             self.wrong(key, str(error))
             return None
 
-    def flag(self, key: str) -> bool | None:
-        """Return a flag."""
+    def flag(self, key: str, *, old: bool = False) -> bool | None:
+        """Return a flag; with `old`, those of YAML 1.1 are some, too, as Go's yaml.v3 has it."""
         node = self.node(key)
         if node is None:
             return None
-        value = None if node.quoted or node.text is None else _FLAGS.get(node.text)
+        text = node.text or ""
+        value = None if node.quoted else _FLAGS.get(text)
+        if old and value is None:
+            value = _OLD_FLAGS.get(text)
         if value is None:
             self.wrong(key, f"true or false is wanted; this is {_shown(node)}")
         return value
@@ -186,18 +194,19 @@ class Section:
             return None
         matched = None if node.quoted else _WHOLE.fullmatch(node.text or "")
         if matched is None or not least <= int(matched[0]) <= most:
-            bound = f"{least} or more" if most == 2**53 else f"from {least} to {most}"
-            self.wrong(key, f"a whole number, {bound}, is wanted; this is {_shown(node)}")
+            bound = f", {least} or more," if most == 2**53 else f" from {least} to {most}"
+            wanted = f"{least}" if least == most else f"a whole number{bound}"
+            self.wrong(key, f"{wanted} is wanted; this is {_shown(node)}")
             return None
         return int(matched[0])
 
-    def decimal(self, key: str) -> float | None:
-        """Return a number above zero, with or without decimals."""
+    def decimal(self, key: str, *, zero: bool = False) -> float | None:
+        """Return a number above zero, with or without decimals; with `zero` that, too."""
         node = self.node(key)
         if node is None:
             return None
         matched = None if node.quoted else _DECIMAL.fullmatch(node.text or "")
-        if matched is None or float(matched[0]) <= 0:
+        if matched is None or (float(matched[0]) <= 0 and not zero):
             self.wrong(key, f"a number above 0 is wanted; this is {_shown(node)}")
             return None
         return float(matched[0])
