@@ -140,5 +140,3 @@ def _run(options: argparse.Namespace) -> int:
 
 def _lines(options: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(options), "progress_fd": None})
-
-

@@ -6,13 +6,17 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from bridge.cli import options as shared
 
 if TYPE_CHECKING:
+    import threading
+
     from bridge.sync.model import Config
+    from bridge.sync.report import SyncReport
+    from bridge.sync.server import Runner
 
 LISTEN = "127.0.0.1:9467"
 Load = Callable[[argparse.Namespace], "Config"]
@@ -76,13 +80,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _runner(options: argparse.Namespace, state: str) -> Callable[..., object]:
+def _runner(options: argparse.Namespace, state: str) -> Runner:
+    from bridge.cli.progress import choose
     from bridge.sync.run import run as run_jobs
 
     network, part = shared.network_options(options), shard(options.shard)
-    progress = _Log()
+    progress = choose(quiet=options.quiet)
 
-    def run(config: Config, jobs: tuple[str, ...], stop: object) -> object:
+    def run(config: Config, jobs: Collection[str], stop: threading.Event, /) -> SyncReport:
         return run_jobs(
             config,
             name=os.path.abspath(options.config),

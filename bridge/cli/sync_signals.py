@@ -16,7 +16,7 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
     That is safe at any time: what was begun is gone on with by the next run.
     """
-    seen = []
+    seen: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         if seen:

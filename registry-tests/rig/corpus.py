@@ -121,7 +121,11 @@ def _tag(
 
 
 def _image(corpus: Corpus, found: Repository, seed: str, shared: int, size: int) -> str:
-    layers = [_pool(shared % _POOL, size), _pool((shared * 7 + 3) % _POOL, size), _layer(seed, size)]
+    layers = [
+        _pool(shared % _POOL, size),
+        _pool((shared * 7 + 3) % _POOL, size),
+        _layer(seed, size),
+    ]
     config = {
         "architecture": "amd64",
         "os": "linux",

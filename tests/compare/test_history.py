@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.images import file, image, write_layout
 
-from bridge.cli.page import write
 from bridge.cli.main import main
+from bridge.cli.page import write
 from bridge.cli.report_page import render
 from bridge.compare.diff import diff
 from bridge.compare.estimate import Strategy
