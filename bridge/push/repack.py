@@ -101,7 +101,8 @@ class _Repack:
     def run(self, stays: list[bool]) -> PackedImage:
         """Do all of it."""
         image, packer = self._image, self._packer
-        diff_ids = parse_config(self._config()).diff_ids
+        config = self._config()
+        diff_ids = parse_config(config).diff_ids
         if len(diff_ids) != len(image.layers):
             raise MalformedImage(f"{image.digest}: its manifest and config disagree")
         jobs = {
@@ -110,7 +111,7 @@ class _Repack:
         }
         done = dict(zip(jobs, packer.all(list(jobs.values())), strict=True))
         layers = tuple(done[each.digest] for each in image.layers)
-        copied(self._source, packer.place, image.config, packer.check)
+        self._put_config(config)
         manifest = packed_manifest(image, [each.blob for each in layers])
         return PackedImage(manifest, image.config.digest, layers)
 
@@ -122,6 +123,13 @@ class _Repack:
         if Digest.of(raw, descriptor.digest.algorithm) != descriptor.digest:
             raise MalformedImage(f"configuration {descriptor.digest} has another digest")
         return raw
+
+    def _put_config(self, raw: bytes) -> None:
+        place, config = self._packer.place, self._image.config
+        if place.has(config.digest, config.size) is None:
+            with _scratch() as (file, write):
+                write(raw)
+                place.put(file.fileno(), config.digest, config.size)
 
     def _layer(self, layer: Descriptor, diff_id: Digest, stays: bool) -> PushedLayer:
         packer = self._packer

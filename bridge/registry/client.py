@@ -324,6 +324,21 @@ class Client:
             )
         )
 
+    def has_referrers(
+        self, ref: RegistryReference, subject: Digest, meter: Meter | None = None
+    ) -> bool:
+        """Tell whether the registry lists by itself what refers to a manifest; it is asked if that
+        is not known of it. Same errors as `get_manifest`."""
+        known = self._referrers.of(ref.host)
+        if known is not None:
+            return known
+        return self._route(ref).ask(
+            lambda at: (
+                referrers.from_api(self._endpoint, at, subject, None, self._referrers, meter)
+                is not None
+            )
+        )
+
     def close(self) -> None:
         """Close the idle connections, unless they are shared."""
         if not self._shared:

@@ -55,7 +55,7 @@ def find(
     """
     listed = None
     if support.of(at.host) is not False:
-        listed = _from_api(asking, at, subject, artifact_type, support, meter)
+        listed = from_api(asking, at, subject, artifact_type, support, meter)
     if listed is None:
         index = _tagged(asking, at, fallback_tag(subject), meter)
         listed = list(index[0].manifests) if index else []
@@ -79,7 +79,7 @@ def push(pusher: Pusher, raw: bytes, media_type: str, tag: str | None, support: 
     return put.digest
 
 
-def _from_api(
+def from_api(
     asking: EndpointClient,
     at: Endpoint,
     subject: Digest,
@@ -87,7 +87,8 @@ def _from_api(
     support: Support,
     meter: Meter | None,
 ) -> list[Descriptor] | None:
-    """Return the list of the API; None where there is no such."""
+    """Return the list of the API, with what `find` leaves out; None where there is no such. Same
+    errors."""
     what = f"referrers of {subject} in {at.name}"
     path = f"referrers/{subject}"
     if artifact_type is not None:

@@ -53,10 +53,8 @@ class Followers:
             self._listed(subject, depth)
             return
         with context.hosts.asking(context.source.host):  # so that one asks, and the others know
-            lists = context.source.lists_referrers()
-            if lists is None:
-                self._listed(subject, depth)
-                return
+            source = repository.source
+            lists = context.source.lists_referrers(source, subject, self._meter)
         if lists or (
             (repository.tags is None or listing in repository.tags)
             and not self._as_it_is(subject, listing)

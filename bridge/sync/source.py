@@ -58,8 +58,8 @@ class Source(Protocol):
     def referrers(self, repository: str, subject: Digest, meter: Meter) -> tuple[Descriptor, ...]:
         """Return the manifests that are listed as referring to one."""
 
-    def lists_referrers(self) -> bool | None:
-        """Tell whether referrers are listed without a tag for it; None: it is not known yet."""
+    def lists_referrers(self, repository: str, subject: Digest, meter: Meter) -> bool:
+        """Tell whether referrers are listed without a tag for it; it is asked once."""
 
     def image(self, repository: str, name: str, digest: str | None) -> ImageReference:
         """Return an image as others name it, by its tag, or where it is possible by a digest."""
@@ -105,8 +105,8 @@ class RegistrySource:
         ref = self._ref(repository, subject)
         return self._client(meter).list_referrers(ref, subject)
 
-    def lists_referrers(self) -> bool | None:
-        return self._shared.support.of(self.host)
+    def lists_referrers(self, repository: str, subject: Digest, meter: Meter) -> bool:
+        return self._client(meter).has_referrers(self._ref(repository, subject), subject)
 
     def image(self, repository: str, name: str, digest: str | None) -> ImageReference:
         digest = name if ":" in name else digest
@@ -181,7 +181,7 @@ class LayoutSource:
     def referrers(self, repository: str, subject: Digest, meter: Meter) -> tuple[Descriptor, ...]:
         return chosen(self._referring.get(subject, ()), None)
 
-    def lists_referrers(self) -> bool | None:
+    def lists_referrers(self, repository: str, subject: Digest, meter: Meter) -> bool:
         return True
 
     def image(self, repository: str, name: str, digest: str | None) -> ImageReference:

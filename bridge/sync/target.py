@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Protocol
 
-from bridge.errors import BridgeError, MalformedImage, NetworkError, NotAuthorised, NotFound
+from bridge.errors import BridgeError, MalformedImage, NotAuthorised, NotFound
 from bridge.oci.digest import Digest
 from bridge.oci.layout import REF_NAME, Archive, Layout
 from bridge.oci.model import Descriptor
@@ -20,11 +20,10 @@ from bridge.registry.client import Client, FetchedManifest
 from bridge.registry.connection import Connection
 from bridge.registry.meter import Meter
 from bridge.registry.push import Pusher
+from bridge.registry.untag import delete_tag, is_placeholder
 from bridge.sync.model import Kind, Place
 from bridge.sync.rehearsal import Rehearsal
 from bridge.sync.source import joined, reference, split
-
-_NO_TAG_DELETION = frozenset({400, 405, 501})
 
 
 class Target(Protocol):
@@ -96,7 +95,10 @@ class RegistryTarget:
             return None
 
     def still(self, repository: str, tag: str, digest: str, meter: Meter) -> bool:
-        return self.head(repository, tag, meter) == digest
+        found = self.head(repository, tag, meter)
+        if found is None:
+            return False
+        return found == digest or is_placeholder(found, self._name(repository), tag)
 
     def open(
         self, repository: str, name: str | None, meter: Meter, stack: ExitStack, lender: str | None
@@ -123,26 +125,14 @@ class RegistryTarget:
 
     def delete(self, repository: str, tag: str, meter: Meter) -> None:
         ref = self._ref(repository, tag)
-        pusher = Pusher(ref, meter=meter, connection=self._shared, actions="pull,delete")
-        reply = pusher.send("DELETE", f"manifests/{tag}")
-        if reply.status in (200, 202, 204, 404):
-            return
-        if reply.status in _NO_TAG_DELETION:
-            raise NetworkError(
-                f"{ref}: {self.host} does not delete tags (it answered {reply.status}), and to "
-                "delete the manifest would take it from all other tags that name it; delete it by "
-                "hand, or leave deletion out of the job"
-            )
-        raise pusher.failure(f"deleting {ref}", reply)
+        actions = "pull,push,delete"
+        delete_tag(Pusher(ref, meter=meter, connection=self._shared, actions=actions), tag)
 
     def lists_referrers(self, repository: str, subject: Digest, meter: Meter) -> bool:
-        known = self._shared.support.of(self.host)
-        if known is None:
-            with suppress(NotFound, MalformedImage):
-                ref = self._ref(repository, subject)
-                self._client(meter).list_referrers(ref, subject)
-            known = self._shared.support.of(self.host)
-        return bool(known)
+        try:
+            return self._client(meter).has_referrers(self._ref(repository, subject), subject)
+        except (NotFound, NotAuthorised):
+            return False  # the repository is not there yet, perhaps
 
     def full(self, repository: str) -> str:
         return f"{self.host}/{self._name(repository)}"
