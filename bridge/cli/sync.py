@@ -14,6 +14,7 @@ from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from bridge.sync.model import Config
+    from bridge.sync.progress import SyncProgress
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +109,7 @@ def _run(options: argparse.Namespace) -> int:
     if not options.dry:
         places.make(state)
     stop = threading.Event()
-    with stopping(stop.set), shared.progress(_lines(options)) as progress:
+    with stopping(stop.set):
         report = run(
             config,
             name=os.path.abspath(options.config),
@@ -118,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
             missing_only=options.missing,
             dry=options.dry,
             jobs=options.job or None,
-            progress=progress,
+            progress=progress(options),
             stop=stop,
         )
     if not options.dry:
@@ -138,5 +139,11 @@ def _run(options: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def _lines(options: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(options), "progress_fd": None})
+def progress(options: argparse.Namespace) -> SyncProgress:
+    """Return what tells of a run: lines on standard error, or nothing."""
+    from bridge.cli.sync_progress import SyncLines
+    from bridge.sync.progress import SyncProgress
+
+    if options.quiet:
+        return SyncProgress()
+    return SyncLines(sync_server.log, detail=options.verbose)

@@ -28,6 +28,7 @@ def render(runs: Sequence[Run], name: str) -> str:
 
 
 def summary(runs: Sequence[Run]) -> str:
+    """Return in a sentence what the runs moved."""
     if not runs:
         return "No runs are recorded."
     jobs = [job for run in runs for job in run.jobs]

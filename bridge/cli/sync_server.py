@@ -60,11 +60,11 @@ def run(options: argparse.Namespace) -> int:
         run=_runner(options, state),
         next_time=_next_time,
         chance=random.random,
-        log=_log,
+        log=log,
     )
     server = Server(world, state, at_once=options.now)
     for each in config.notes:
-        _log(f"note: {each}")
+        log(f"note: {each}")
     before = signal.signal(signal.SIGHUP, lambda number, frame: server.reload())
     try:
         with ExitStack() as stack:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
             if listen != "none":
                 endpoint = Endpoint(listen, server.pages())
                 stack.callback(endpoint.close)
-                _log(f"health and metrics at http://{endpoint.address}/metrics")
+                log(f"health and metrics at http://{endpoint.address}/metrics")
             stack.enter_context(stopping(server.stop))
             server.serve()
     finally:
@@ -81,13 +81,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _runner(options: argparse.Namespace, state: str) -> Runner:
-    from bridge.cli.progress import choose
+    import threading
+
+    from bridge.cli.sync_progress import SyncLines
+    from bridge.sync.progress import SyncProgress
+    from bridge.sync.run import Together
     from bridge.sync.run import run as run_jobs
 
     network, part = shared.network_options(options), shard(options.shard)
-    progress = choose(quiet=options.quiet)
+    progress = SyncProgress() if options.quiet else SyncLines(log, detail=options.verbose)
+    lock = threading.Lock()
+    shares: list[tuple[Config, Together]] = []
 
     def run(config: Config, jobs: Collection[str], stop: threading.Event, /) -> SyncReport:
+        with lock:  # jobs that still run by an older configuration keep to its limits
+            if not shares or shares[0][0] is not config:
+                shares[:] = [(config, Together(config, network))]
+            together = shares[0][1]
         return run_jobs(
             config,
             name=os.path.abspath(options.config),
@@ -97,6 +107,7 @@ def _runner(options: argparse.Namespace, state: str) -> Runner:
             jobs=jobs,
             progress=progress,
             stop=stop,
+            together=together,
         )
 
     return run
@@ -127,6 +138,7 @@ def shard(text: str | None) -> tuple[int, int] | None:
     return shards.parse(text)
 
 
-def _log(text: str) -> None:
+def log(text: str) -> None:
+    """Write lines to standard error."""
     for line in text.splitlines():
         print("".join(c if c.isprintable() else " " for c in line), file=sys.stderr, flush=True)

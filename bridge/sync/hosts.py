@@ -19,6 +19,34 @@ from bridge.sync.source import LayoutSource, RegistrySource, Source, split
 from bridge.sync.target import LayoutTarget, RegistryTarget, Target
 
 
+class HostLimits:
+    """How much registries are asked, and how fast: held by all who share this, several runs of a
+    configuration too. Safe for several threads."""
+
+    def __init__(self, config: Config, options: NetworkOptions) -> None:
+        self._config = config
+        self._together = RateLimit(options.limit_rate) if options.limit_rate else None
+        self._lock = threading.Lock()
+        self._rates: dict[str, RateLimit | None] = {}
+        self._throttles: dict[str, Throttle] = {}
+
+    def rate(self, name: str) -> RateLimit | None:
+        """Return the limit of a host's bandwidth."""
+        with self._lock:
+            if name not in self._rates:
+                rates = [e for e in (self._together, _rate(self._config.host(name))) if e]
+                self._rates[name] = _Both(*rates) if len(rates) == 2 else next(iter(rates), None)
+            return self._rates[name]
+
+    def throttle(self, name: str) -> Throttle:
+        """Return the limit of a host's requests."""
+        host = self._config.host(name)
+        with self._lock:
+            if name not in self._throttles:
+                self._throttles[name] = Throttle(host.requests_at_once, host.requests_per_second)
+            return self._throttles[name]
+
+
 class Hosts:
     """Opens connections as they are needed. Safe for several threads; to be closed.
 
@@ -27,12 +55,18 @@ class Hosts:
     command line's holds for all hosts together.
     """
 
-    def __init__(self, config: Config, options: NetworkOptions, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        config: Config,
+        options: NetworkOptions,
+        stop: threading.Event,
+        limits: HostLimits | None = None,
+    ) -> None:
         self._config = config
+        self._limits = limits or HostLimits(config, options)
         self._options = replace(
             options, limit_rate=None, user_agent=config.user_agent or options.user_agent
         )
-        self._together = RateLimit(options.limit_rate) if options.limit_rate else None
         self._registries = load_registries()
         self._stop = stop
         self._lock = threading.Lock()
@@ -100,7 +134,6 @@ class Hosts:
         registries = with_mirrors(
             self._registries, host.name, host.mirrors, insecure=options.tls_verify is False
         )
-        rates = [each for each in (self._together, _rate(host)) if each is not None]
         return Connection(
             options,
             credentials=GivenCredentials(
@@ -111,8 +144,8 @@ class Hosts:
                 files=self._config.docker_config,
             ),
             registries=registries,
-            rate=_Both(*rates) if len(rates) == 2 else next(iter(rates), None),
-            throttle=Throttle(host.requests_at_once, host.requests_per_second),
+            rate=self._limits.rate(host.name),
+            throttle=self._limits.throttle(host.name),
             reached=_reached(host),
             uploads=_uploads(host),
         )

@@ -34,7 +34,7 @@ class JobRun:
         self._context = context
         self._part = part
         self._submit = submit
-        self._collector = Collector()
+        self._collector = Collector(context.job.name, context.progress)
         self._listings = Meter()
         self._left = threading.Condition()
         self._open = 0

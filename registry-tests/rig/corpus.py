@@ -2,7 +2,8 @@
 
 Layers are shared among images and repositories, some tags name indexes, some images are signed as
 cosign does it (a tag made from the digest), some have referrers, listed by the tag that the
-specification has for registries without its API. `write` puts them into a registry by hand.
+specification has for registries without its API. `store` puts them where
+a docker-registry keeps what it has, `write` into any registry.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import http.client
 import json
 import random
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import requests
 from support.images import directory, file, tar
 
 from rig.registry import Registry
@@ -32,8 +34,7 @@ SBOM = "application/spdx+json"
 REPOSITORIES, TAGS = 20, 25
 _POOL = 40
 """Layers that images have in common."""
-_SECONDS = 60
-_THREADS = 4
+_REPOSITORIES = "docker/registry/v2/repositories"
 
 Blob = tuple[str, bytes]
 """A media type and the bytes."""
@@ -209,128 +210,146 @@ def _layer(seed: str, size: int) -> bytes:
     return gzip.compress(tar([directory("usr"), file("usr/data", content)]), 1, mtime=0)
 
 
-# -- a registry ------------------------------------------------------------------------------
+# -- docker-registry's storage ---------------------------------------------------------------
 
 
-def write(corpus: Corpus, registry: Registry, only: Iterable[str] | None = None) -> None:
-    """Puts all repositories, or some, into a registry that runs."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        wanted = corpus.repositories if only is None else list(only)
-        for _ in pool.map(lambda name: _write(corpus, registry, name), wanted):
-            pass
+def store(corpus: Corpus, storage: Path) -> None:
+    """Puts all of it where a docker-registry keeps what it has; one that runs sees it, too."""
+    for name, found in corpus.repositories.items():
+        place = storage / _REPOSITORIES / name
+        for digest in found.blobs:
+            _store_blob(storage, digest, corpus.blobs[digest])
+            _link(place / "_layers" / digest.replace(":", "/"), digest)
+        for digest, (_, raw) in found.manifests.items():
+            _store_blob(storage, digest, raw)
+            _link(place / "_manifests/revisions" / digest.replace(":", "/"), digest)
+        for tag, digest in found.all_tags.items():
+            tagged = place / "_manifests/tags" / tag
+            _link(tagged / "index" / digest.replace(":", "/"), digest)
+            _link(tagged / "current", digest)
 
 
-def _write(corpus: Corpus, registry: Registry, name: str) -> None:
-    found = corpus.repositories[name]
-    with requests.Session() as session:
-        session.trust_env = False
-        for digest in sorted(found.blobs):
-            _put_blob(session, f"{registry.url}/v2/{name}", digest, corpus.blobs[digest])
-        named = {digest: tag for tag, digest in found.all_tags.items()}
-        for digest, (media_type, raw) in found.manifests.items():
-            answer = session.put(
-                f"{registry.url}/v2/{name}/manifests/{named.get(digest, digest)}",
-                data=raw,
-                headers={"Content-Type": media_type},
-                timeout=_SECONDS,
-            )
-            assert answer.status_code == 201, answer.text
+def _store_blob(storage: Path, digest: str, raw: bytes) -> None:
+    place = storage / _blob(digest)
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(raw)
 
 
-def _put_blob(session: requests.Session, repository: str, digest: str, data: bytes) -> None:
-    if session.head(f"{repository}/blobs/{digest}", timeout=_SECONDS).status_code == 200:
-        return
-    start = session.post(f"{repository}/blobs/uploads/", timeout=_SECONDS)
-    place = requests.compat.urljoin(start.url, start.headers["Location"])
-    answer = session.put(place, params={"digest": digest}, data=data, timeout=_SECONDS)
-    assert answer.status_code == 201, answer.text
+def _blob(digest: str) -> Path:
+    algorithm, _, value = digest.partition(":")
+    return Path("docker/registry/v2/blobs", algorithm, value[:2], value, "data")
 
 
-def differences(corpus: Corpus, registry: Registry, prefix: str = "") -> list[str]:
-    """What a registry has otherwise than the corpus: tags, manifests, and blobs that they name."""
-    with requests.Session() as session, ThreadPoolExecutor(_THREADS) as pool:
-        session.trust_env = False
-        found = pool.map(
-            lambda name: list(
-                _differences(
-                    session,
-                    f"{registry.url}/v2/{prefix}{name}",
-                    corpus.repositories[name],
-                )
-            ),
-            corpus.repositories,
-        )
-        return [line for lines in found for line in lines]
+def _link(directory: Path, digest: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "link").write_text(digest)
 
 
-def _differences(session: requests.Session, url: str, wanted: Repository) -> Iterator[str]:
-    listed = session.get(f"{url}/tags/list", timeout=_SECONDS)
-    tags = set(listed.json().get("tags") or ()) if listed.status_code == 200 else set()
-    for tag in sorted(tags ^ set(wanted.all_tags)):
-        yield f"{url}: tag {tag} {'more' if tag in tags else 'missing'}"
-    for tag, digest in wanted.all_tags.items():
-        if tag in tags:
-            answer = _get(session, url, tag)
-            if _digest(answer) != digest:
-                yield f"{url}:{tag}: {_digest(answer)} and not {digest}"
-    for digest in wanted.manifests:
-        if _digest(_get(session, url, digest)) != digest:
-            yield f"{url}@{digest}: is not there"
-    for digest in wanted.blobs:
-        answer = session.get(f"{url}/blobs/{digest}", timeout=_SECONDS)
-        if answer.status_code != 200 or _digest(answer.content) != digest:
-            yield f"{url}: blob {digest}: {answer.status_code}"
+def differences(corpus: Corpus, storage: Path, prefix: str = "") -> list[str]:
+    """What a docker-registry has otherwise than the corpus: tags, manifests, blobs, bytes.
 
-
-def holes(registry: Registry) -> list[str]:
-    """What tags of a registry lead to that it has not: every tag is followed to its blobs.
-
-    Nothing else is taken for granted: what is there are whole images, whichever.
+    Repositories have the corpus's names, after `prefix`.
     """
-    with requests.Session() as session:
-        session.trust_env = False
-        catalog = session.get(f"{registry.url}/v2/_catalog?n=1000", timeout=_SECONDS).json()
-        found: list[str] = []
-        for name in catalog["repositories"]:
-            url = f"{registry.url}/v2/{name}"
-            tags = session.get(f"{url}/tags/list", timeout=_SECONDS).json().get("tags") or ()
-            seen: set[str] = set()
-            for tag in tags:
-                _follow(session, url, tag, seen, found)
-        return found
+    found = []
+    for name, wanted in corpus.repositories.items():
+        place = storage / _REPOSITORIES / f"{prefix}{name}"
+        tags = _tags(place)
+        if tags != wanted.all_tags:
+            odd = set(tags.items()) ^ set(wanted.all_tags.items())
+            found.append(f"{name}: tags: {sorted(odd)}")
+        for kind, digests in (
+            ("_manifests/revisions", wanted.manifests),
+            ("_layers", wanted.blobs),
+        ):
+            for digest in digests:
+                if not (place / kind / digest.replace(":", "/") / "link").exists():
+                    found.append(f"{name}: {kind}: {digest} is missing")
+    for digest in {*corpus.blobs, *(d for r in corpus.repositories.values() for d in r.manifests)}:
+        data = storage / _blob(digest)
+        if not data.exists() or _digest(data.read_bytes()) != digest:
+            found.append(f"{digest}: not there, or not whole")
+    return found
 
 
-def _follow(
-    session: requests.Session, url: str, reference: str, seen: set[str], found: list[str]
-) -> None:
-    raw = _get(session, url, reference)
-    digest = _digest(raw)
+def holes(storage: Path) -> list[str]:
+    """What tags of a docker-registry lead to that it has not: each is followed to its blobs.
+
+    Nothing is taken for granted of which images are there: those that are have to be whole.
+    """
+    found: list[str] = []
+    for place in sorted((storage / _REPOSITORIES).glob("**/_manifests")):
+        repository = place.parent
+        seen: set[str] = set()
+        for tag, digest in _tags(repository).items():
+            found += [
+                f"{repository.name}:{tag}: {why}" for why in _follow(repository, digest, seen)
+            ]
+    return found
+
+
+def _tags(repository: Path) -> dict[str, str]:
+    # A tag that is being written has a directory, and no link yet.
+    links = repository.glob("_manifests/tags/*/current/link")
+    return {each.parts[-3]: each.read_text() for each in links}
+
+
+def _follow(repository: Path, digest: str, seen: set[str]) -> Iterator[str]:
     if digest in seen:
         return
     seen.add(digest)
-    try:
-        document = json.loads(raw)
-        children = document.get("manifests", ())
-        blobs = [document["config"], *document["layers"]] if "config" in document else []
-    except (ValueError, LookupError):
-        found.append(f"{url}:{reference}: {raw[:80]!r}")
+    # `repositories/a/b` may be of any depth.
+    storage = next(each for each in repository.parents if each.name == "repositories")
+    data = storage.parents[3] / _blob(digest)
+    if not (repository / "_manifests/revisions" / digest.replace(":", "/") / "link").exists():
+        yield f"{digest} is no manifest of the repository"
         return
-    if reference.startswith("sha256:") and reference != digest:
-        found.append(f"{url}@{reference}: has digest {digest}")
-    for each in children:
-        _follow(session, url, each["digest"], seen, found)
-    for each in blobs:
-        if each["digest"] in seen:
+    raw = data.read_bytes()
+    if _digest(raw) != digest:
+        yield f"{digest} has other bytes"
+        return
+    document = json.loads(raw)
+    for each in document.get("manifests", ()):
+        yield from _follow(repository, each["digest"], seen)
+    for each in [document["config"], *document["layers"]] if "config" in document else []:
+        blob = each["digest"]
+        if blob in seen:
             continue
-        seen.add(each["digest"])
-        answer = session.head(f"{url}/blobs/{each['digest']}", timeout=_SECONDS)
-        if answer.status_code != 200 or int(answer.headers["Content-Length"]) != each["size"]:
-            found.append(f"{url}:{reference}: blob {each['digest']}: {answer.status_code}")
+        seen.add(blob)
+        linked = (repository / "_layers" / blob.replace(":", "/") / "link").exists()
+        data = storage.parents[3] / _blob(blob)
+        if not linked or not data.exists() or data.stat().st_size != each["size"]:
+            yield f"blob {blob} is missing"
 
 
-def _get(session: requests.Session, url: str, reference: str) -> bytes:
-    return session.get(
-        f"{url}/manifests/{reference}",
-        headers={"Accept": f"{MANIFEST}, {INDEX}"},
-        timeout=_SECONDS,
-    ).content
+# -- any registry ----------------------------------------------------------------------------
+
+
+def write(corpus: Corpus, registry: Registry) -> None:
+    """Puts all of it into a registry by its protocol."""
+    connection = http.client.HTTPConnection(registry.host, timeout=60)
+    for name, found in corpus.repositories.items():
+        for digest in sorted(found.blobs):
+            start = _ask(connection, "POST", f"/v2/{name}/blobs/uploads/")
+            place = urllib.parse.urlsplit(start.headers["Location"])
+            query = f"{place.query}&" if place.query else ""
+            path = f"{place.path}?{query}digest={digest}"
+            assert _ask(connection, "PUT", path, corpus.blobs[digest]).status == 201
+        named = {digest: tag for tag, digest in found.all_tags.items()}
+        for digest, (media_type, raw) in found.manifests.items():
+            path = f"/v2/{name}/manifests/{named.get(digest, digest)}"
+            assert _ask(connection, "PUT", path, raw, media_type).status == 201
+    connection.close()
+
+
+def _ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    media_type: str = "application/octet-stream",
+) -> http.client.HTTPResponse:
+    connection.request(method, path, body, {"Content-Type": media_type})
+    answer = connection.getresponse()
+    answer.read()
+    return answer
