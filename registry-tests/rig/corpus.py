@@ -254,9 +254,9 @@ def differences(corpus: Corpus, storage: Path, prefix: str = "") -> list[str]:
     found = []
     for name, wanted in corpus.repositories.items():
         place = storage / _REPOSITORIES / f"{prefix}{name}"
-        tags = _tags(place)
-        if tags != wanted.all_tags:
-            odd = set(tags.items()) ^ set(wanted.all_tags.items())
+        there = tags(place)
+        if there != wanted.all_tags:
+            odd = set(there.items()) ^ set(wanted.all_tags.items())
             found.append(f"{name}: tags: {sorted(odd)}")
         for kind, digests in (
             ("_manifests/revisions", wanted.manifests),
@@ -281,14 +281,15 @@ def holes(storage: Path) -> list[str]:
     for place in sorted((storage / _REPOSITORIES).glob("**/_manifests")):
         repository = place.parent
         seen: set[str] = set()
-        for tag, digest in _tags(repository).items():
+        for tag, digest in tags(repository).items():
             found += [
                 f"{repository.name}:{tag}: {why}" for why in _follow(repository, digest, seen)
             ]
     return found
 
 
-def _tags(repository: Path) -> dict[str, str]:
+def tags(repository: Path) -> dict[str, str]:
+    """Which digest each tag of a repository names, by its directory."""
     # A tag that is being written has a directory, and no link yet.
     links = repository.glob("_manifests/tags/*/current/link")
     return {each.parts[-3]: each.read_text() for each in links}
