@@ -13,6 +13,7 @@ from bridge.registry.endpoint import Reached, api_host_of
 from bridge.registry.meter import RateLimit
 from bridge.registry.options import NetworkOptions
 from bridge.registry.throttle import Throttle
+from bridge.sync.homes import BlobHomes
 from bridge.sync.model import REGISTRIES, Config, Host, Kind, Place
 from bridge.sync.ostree_target import OstreeTarget
 from bridge.sync.source import LayoutSource, RegistrySource, Source, split
@@ -61,8 +62,12 @@ class Hosts:
         options: NetworkOptions,
         stop: threading.Event,
         limits: HostLimits | None = None,
+        state_directory: str | None = None,
     ) -> None:
+        """In the state directory is kept which repositories have which blobs; None: nowhere."""
         self._config = config
+        self._directory = state_directory
+        self._homes: list[BlobHomes] = []
         self._limits = limits or HostLimits(config, options)
         self._options = replace(
             options, limit_rate=None, user_agent=config.user_agent or options.user_agent
@@ -82,10 +87,17 @@ class Hosts:
                 self._connections[host] = self._opened(self._config.host(host))
             return self._connections[host]
 
-    def ledger(self, place: str) -> Ledger:
-        """Return what is known of the blobs at a place: a registry, a layout."""
+    def ledger(self, place: str, *, remembers: bool = False) -> Ledger:
+        """Return what is known of the blobs at a place: a registry, a layout. Of a registry it is
+        kept for later runs."""
         with self._lock:
-            return self._ledgers.setdefault(place, Ledger(self._stop.is_set))
+            if place not in self._ledgers:
+                memory = None
+                if remembers and self._directory is not None:
+                    memory = BlobHomes(self._directory, place)
+                    self._homes.append(memory)
+                self._ledgers[place] = Ledger(self._stop.is_set, memory)
+            return self._ledgers[place]
 
     def asking(self, host: str | None) -> threading.Lock:
         """Return the lock under which a registry is asked what it can do, so that one thread asks
@@ -106,7 +118,7 @@ class Hosts:
         """Return a place to write to, to be closed."""
         if place.kind in REGISTRIES:
             host = split(place)[0]
-            return RegistryTarget(place, self.connection(host), self.ledger(host))
+            return RegistryTarget(place, self.connection(host), self.ledger(host, remembers=True))
         if place.kind is Kind.OSTREE:
             return OstreeTarget(place)
         return LayoutTarget(place, self.ledger(str(place)))
@@ -120,6 +132,8 @@ class Hosts:
             for each in self._connections.values():
                 each.close()
             self._connections.clear()
+            for kept in self._homes:
+                kept.close()
 
     def network(self, host: str) -> NetworkOptions:
         """Return the options for a registry, without what only a connection can have."""

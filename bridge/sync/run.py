@@ -51,7 +51,8 @@ def run(
     with ExitStack() as stack:
         network = network or NetworkOptions()
         together = together or Together(config, network)
-        hosts = Hosts(config, network, stop, together.limits)
+        kept = None if dry else state_directory
+        hosts = Hosts(config, network, stop, together.limits, kept)
         stack.callback(hosts.close)
         workers = stack.enter_context(_Workers(config.parallel, together.images))
         one = _Run(
