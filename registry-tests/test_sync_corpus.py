@@ -186,22 +186,25 @@ def test_a_file_of_skopeo_does_what_skopeo_does(tmp_path: Path) -> None:
             '        os/repository-02: ">= 1.5.0, < 1.9.0"\n'
         )
         done = subprocess.run(
-            [skopeo, "sync", "--all", "--scoped", "--src=yaml", "--dest=docker",
+            [skopeo, "sync", "--all", "--src=yaml", "--dest=docker",
              "--dest-tls-verify=false", str(file), f"{theirs.copy.host}/mirror"],
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         done = subprocess.run(
-            [sys.executable, "-m", "bridge", "sync", "once", str(file), "--scoped",
+            [sys.executable, "-m", "bridge", "sync", "once", str(file),
              f"--dest={ours.copy.host}/mirror", "--tls-verify=false",
              "--state", str(tmp_path / "state")],
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         wanted = _listed(theirs.copy.storage)
-        assert len(wanted) > 12
         found = _listed(ours.copy.storage)
-        assert {each: found.get(each) for each in wanted} == wanted
+        assert set(wanted) <= set(found)
+        # skopeo writes lists of referrers anew, without what it does not know in them.
+        images = {each for each in wanted if not each[1].startswith("sha256-")}
+        assert len(images) == 12 + 4 + 5
+        assert {each: found[each] for each in images} == {each: wanted[each] for each in images}
         # What we have beside: signatures and referrers of these images.
         assert {tag for _, tag in set(found) - set(wanted)} <= {
             tag for each in content.repositories.values() for tag in each.digest_tags

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from rig.corpus import Corpus
 from rig.proxy import CountingProxy, run_proxy
 from rig.registry import Registry, run_registry
 
+_MOMENT = 0.5
+"""Seconds in which a process that is killed may not have heard of an answer yet."""
+
 
 @dataclass
 class Mirror:
@@ -31,6 +35,8 @@ class Mirror:
     source: CountingProxy
     target: CountingProxy
     work: Path
+    flying: set[str] = field(default_factory=set)
+    """Blobs that were on their way when a run was killed."""
 
     def stock(self, content: Corpus) -> None:
         """Has the source hold it; tags that it had before move."""
@@ -137,6 +143,7 @@ def kill(mirror: Mirror, moment: float) -> Killed:
     """Runs the jobs, kills them after so many seconds, and looks at the target."""
     there = _blobs(mirror.copy.storage)
     mirror.source.reset()
+    mirror.target.reset()
     command = mirror.command("once", "--quiet")
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
@@ -153,8 +160,17 @@ def kill(mirror: Mirror, moment: float) -> Killed:
         faults = [f"exit code {process.returncode}: {text}"] if process.returncode else []
     faults += corpus.holes(mirror.copy.storage)
     came = set(fetched(mirror.source))
-    faults += [f"{each}: moved, though the target had it" for each in sorted(came & there)]
+    again = sorted(came & there - mirror.flying)
+    faults += [f"{each}: moved, though the target had it" for each in again]
+    mirror.flying = set() if ended else came - _sent(mirror.target, time.monotonic() - _MOMENT)
     return Killed(moment, ended, len(came), faults)
+
+
+def _sent(target: CountingProxy, until: float) -> set[str]:
+    """The blobs whose upload was answered by a moment."""
+    uploads = (each for each in target.asked("digest=") if each.method == "PUT")
+    done = (each for each in uploads if each.status == 201 and each.answered < until)
+    return {urllib.parse.unquote(each.path.partition("digest=")[2]) for each in done}
 
 
 def _blobs(storage: Path) -> set[str]:
@@ -189,7 +205,8 @@ def finish(mirror: Mirror, content: Corpus) -> Killed:
     ran = mirror.sync()
     faults = corpus.differences(content, mirror.copy.storage)
     faults += [f"{each}: moved twice" for each, count in ran.fetched.items() if count > 1]
-    faults += [f"{each}: moved again" for each in sorted(set(ran.fetched) & there)]
+    again = sorted(set(ran.fetched) & there - mirror.flying)
+    faults += [f"{each}: moved again" for each in again]
     if ran.done.code:
         faults.append(ran.done.err)
     return Killed(time.monotonic() - begun, True, len(ran.fetched), faults)
