@@ -64,7 +64,7 @@ def test_nodes_know_their_lines_and_whether_they_are_quoted() -> None:
         (b"a: 1\nb: [", 2, "not YAML"),
         (b"a: 1\n b: 2\n", 2, "not YAML"),
         (b"a: 1\n\tb: 2\n", 2, "not YAML"),
-        (b"a: 'x\n", 2, "not YAML"),
+        (b"a: 'x\n", 1, "not YAML"),
         (b'a: "\\q"\n', 1, "not YAML"),
         (b"a: 1\na: 2\n", 2, "the key 'a' again, which is in line 1 already"),
         (b"x:\n  a: 1\n  b: 2\n  'a': 2\n", 4, "the key 'a' again, which is in line 2 already"),
