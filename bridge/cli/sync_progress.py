@@ -18,17 +18,19 @@ _SILENT = {TagOutcome.UNCHANGED, TagOutcome.SKIPPED}
 
 
 class SyncLines(SyncProgress):
-    """Gives lines to `write`; with `detail` of each blob, too."""
+    """Gives lines to `write`; with `detail` of each blob, too; if `quiet`, of failures only."""
 
     def __init__(
         self,
         write: Callable[[str], None],
         *,
         detail: bool = False,
+        quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(_Detail(write) if detail else None)
         self._write = write
+        self._quiet = quiet
         self._clock = clock
         self._lock = threading.Lock()
         self._looked: dict[str, int] = {}
@@ -38,6 +40,8 @@ class SyncLines(SyncProgress):
         self._write(printable(text))
 
     def tag(self, job: str, report: TagReport) -> None:
+        if self._quiet and report.failure is None:
+            return
         with self._lock:
             self._looked[job] = self._looked.get(job, 0) + 1
             now = self._clock()

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     import json
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     from bridge.cli.page import write
     from bridge.cli.sync_page import render, summary
@@ -46,7 +46,7 @@ def _report(options: argparse.Namespace) -> int:
         write(options.output, render(runs, state), "-o")
     if options.json:
         head = {"apiVersion": "bootc-py/v1", "kind": "SyncHistory", "state": state}
-        print(json.dumps(head | {"runs": [asdict(run) for run in runs]}, indent=2))
+        print(json.dumps(head | {"runs": [run.to_json() for run in runs]}, indent=2))
     elif not options.quiet:
         print(f"{options.output}: {summary(runs)}")
     return 0

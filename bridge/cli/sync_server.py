@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
         chance=random.random,
         log=log,
     )
-    server = Server(world, state, at_once=options.now)
+    name = os.path.abspath(options.config)
+    server = Server(world, state, name, at_once=options.now)
     for each in config.notes:
         log(f"note: {each}")
     before = signal.signal(signal.SIGHUP, lambda number, frame: server.reload())
@@ -84,12 +85,11 @@ def _runner(options: argparse.Namespace, state: str) -> Runner:
     import threading
 
     from bridge.cli.sync_progress import SyncLines
-    from bridge.sync.progress import SyncProgress
     from bridge.sync.run import Together
     from bridge.sync.run import run as run_jobs
 
     network, part = shared.network_options(options), shard(options.shard)
-    progress = SyncProgress() if options.quiet else SyncLines(log, detail=options.verbose)
+    progress = SyncLines(log, detail=options.verbose, quiet=options.quiet)
     lock = threading.Lock()
     shares: list[tuple[Config, Together]] = []
 

@@ -42,6 +42,15 @@ class Tag:
     sent: int
     seconds: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the file has it."""
+        return {
+            "name": self.name,
+            "outcome": self.outcome,
+            "sentBytes": self.sent,
+            "seconds": self.seconds,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class JobRun:
@@ -64,6 +73,26 @@ class JobRun:
     failed: int
     """How many failures there were."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the file has it."""
+        return {
+            "name": self.name,
+            "totals": {
+                "tags": dict(self.tags),
+                "sentBytes": self.sent,
+                "reusedBytes": self.reused,
+                "mountedBytes": self.mounted,
+                "receivedBytes": self.received,
+                "requests": self.requests,
+                "retries": self.retries,
+            },
+            "seconds": self.seconds,
+            "largest": [each.to_json() for each in self.largest],
+            "slowest": [each.to_json() for each in self.slowest],
+            "failures": [{"what": what, "error": error} for what, error in self.failures],
+            "failed": self.failed,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -78,6 +107,19 @@ class Run:
     jobs: tuple[JobRun, ...]
     stopped: bool = False
     """It was told to end before all was done."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the file has it."""
+        return {
+            "started": self.started,
+            "trigger": self.trigger,
+            "config": self.config,
+            "shard": self.shard,
+            "stopped": self.stopped,
+            "exitCode": self.exit_code,
+            "seconds": self.seconds,
+            "jobs": [each.to_json() for each in self.jobs],
+        }
 
 
 def append(directory: str, report: SyncReport, trigger: str) -> None:

@@ -68,9 +68,11 @@ def _thread(work: Callable[[], None], name: str) -> threading.Thread:
 class Server:
     """Made with a configuration that is good; then `serve`, until `stop`."""
 
-    def __init__(self, world: World, state_directory: str, *, at_once: bool = False) -> None:
-        """Raises `BridgeError` where the configuration cannot be read. With `at_once` every job
-        that has a schedule begins at the start."""
+    def __init__(
+        self, world: World, state_directory: str, name: str, *, at_once: bool = False
+    ) -> None:
+        """Raises `BridgeError` where the configuration cannot be read. `name` is what reports call
+        it. With `at_once` every job that has a schedule begins at the start."""
         self._world = world
         self._state = state_directory
         self._lock = threading.Lock()
@@ -84,7 +86,7 @@ class Server:
         self._config = world.load()
         self.numbers = Numbers(now)
         self._scheduler = Scheduler(world.next_time, world.chance)
-        runs = history.read(state_directory)
+        runs = [each for each in history.read(state_directory) if each.config == name]
         begun, good = _times(runs)
         self._scheduler.update(_schedules(self._config), now, begun, at_once=at_once)
         self._take(now)
@@ -282,5 +284,4 @@ def _ended(name: str, report: SyncReport) -> str:
         f"{name}: {', '.join(parts) or 'no tags'}; {moved.sent} bytes moved, {moved.reused} "
         f"reused, {moved.mounted} mounted, {moved.requests} requests, {moved.retries} retries, "
         f"{report.seconds:.1f} s"
-        + "".join(f"\n{name}: failed: {each.what}: {each.error}" for each in report.failures)
     )

@@ -36,6 +36,8 @@ def test_a_run_and_what_is_read_of_it(tmp_path: Path) -> None:
     assert [each.name for each in found.slowest[:2]] == ["a/b:v0", "a/b:v1"]
     assert len(found.largest) == len(found.slowest) == 20
     assert found.failures == (("a/c", "listing the tags of a/c: 401 ?"),) and found.failed == 1
+    kept = json.loads((tmp_path / history.FILE).read_text())
+    assert run.to_json().items() <= kept.items()
 
 
 def test_runs_are_in_their_order_and_bounded(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class Rig:
             clock=lambda: self.now,
             spawn=lambda work, name: self.waiting.append(work),
         )
-        return Server(world, str(self.state), at_once=at_once)
+        return Server(world, str(self.state), "sync.yaml", at_once=at_once)
 
     def finish(self) -> None:
         """Lets the jobs end that were begun."""
@@ -170,7 +170,6 @@ def test_failures_of_one_job_are_no_other_ones(rig: Rig) -> None:
     assert rig.names == ["a", "b", "c"] * 2
     assert "a: asking registry.example: it is gone" in rig.lines
     assert any("b: a defect:" in line and "ZeroDivisionError" in line for line in rig.lines)
-    assert any("c: failed: x:y: 401" in line for line in rig.lines)
     found = metrics(server)
     for name in "abc":
         assert found[f'runs_total{{job="{name}",result="failure"}}'] == 2
@@ -297,6 +296,12 @@ def test_a_server_that_comes_back_knows_what_ran(rig: Rig) -> None:
     assert found['next_run_timestamp_seconds{job="b"}'] == NOW
     assert found['last_success_timestamp_seconds{job="a"}'] == NOW - 299
     assert found['last_duration_seconds{job="a"}'] == 1
+
+
+def test_runs_of_another_configuration_are_no_concern(rig: Rig) -> None:
+    run = report([job_report("a")], started="2027-01-15T07:55:00Z")
+    history.append(str(rig.state), replace(run, config="other.yaml"), "once")
+    assert metrics(rig.server())['next_run_timestamp_seconds{job="a"}'] == NOW
 
 
 def test_a_run_that_was_stopped_is_gone_on_with(rig: Rig) -> None:
