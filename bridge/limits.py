@@ -320,6 +320,20 @@ CHANGELOG_READ = 64 * KIB
 """What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""
 
 # -- sync jobs -------------------------------------------------------------------------------
+SYNC_CONNECTIONS_MAX = 8
+"""To the health and metrics of a sync server at once: each is a thread, and a scraper and two
+probes need three."""
+SYNC_REQUEST_MAX = 8 * KIB
+"""Bytes of a request's head there: a scraper sends some hundred."""
+SYNC_REQUEST_TIMEOUT = 5.0
+"""Seconds in which that head has to arrive: who sends a byte a second holds a thread no longer."""
+SYNC_HISTORY_MAX = 16 * MIB
+"""Of `history.jsonl` in the state of sync jobs; then it becomes `history.jsonl.1`, in the place of
+what was that. At 3 kB for a run of a few jobs some ten thousand runs, the younger half always."""
+SYNC_RECORD_MAX = 256 * KIB
+"""Of one line there: of a run with more jobs or failures than that holds, the lists are cut."""
+SYNC_RUNS_SHOWN = 1000
+"""Of the history, its end: held in memory, and more bars than a screen has room for."""
 SYNC_REQUESTS_AT_ONCE = 8
 """To one registry, unless the configuration says otherwise: what hides the round trips of many
 small questions, and what registries do not take for an attack."""

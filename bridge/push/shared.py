@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from bridge import limits
 from bridge.errors import BridgeError
@@ -22,11 +23,24 @@ _LENDERS = 2
 _POLL = 0.5
 
 
+class Memory(Protocol):
+    """What was seen in earlier runs: hints, which may be wrong."""
+
+    def homes(self, digest: str) -> Sequence[str]:
+        """Return repositories that may have a blob."""
+
+    def keep(self, digest: str, repository: str) -> None:
+        """Take that a repository has a blob."""
+
+
 class Ledger:
     """Which blobs and documents are in which repository of a place, as was seen in this run."""
 
-    def __init__(self, stopped: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, stopped: Callable[[], bool] = lambda: False, memory: Memory | None = None
+    ) -> None:
         self._stopped = stopped
+        self._memory = memory
         self._changed = threading.Condition()
         self._homes: OrderedDict[str, set[str]] = OrderedDict()
         self._coming: set[str] = set()
@@ -57,6 +71,15 @@ class Ledger:
             if len(self._homes) > limits.SYNC_BLOBS_KNOWN:
                 self._homes.popitem(last=False)
             self._release(digest)
+
+    def remember(self, digest: str, home: str) -> None:
+        """Keep for later runs that a repository has a blob."""
+        if self._memory is not None:
+            self._memory.keep(digest, home)
+
+    def remembered(self, digest: str) -> Sequence[str]:
+        """Return repositories that had a blob in an earlier run."""
+        return () if self._memory is None else self._memory.homes(digest)
 
     def release(self, digest: str) -> None:
         """Take that the caller does not bring the blob."""
@@ -97,6 +120,7 @@ class SharedDestination:
             self._ledger.release(digest)
             raise
         if outcome is not None:
+            self._ledger.remember(digest, self._home)
             self._ledger.learn(digest, self._home)
         return outcome
 
@@ -106,7 +130,8 @@ class SharedDestination:
             return Outcome.MOUNTED
         if (outcome := self._place.has(digest, size)) is not None:
             return outcome
-        if any(self._place.borrow(digest, each) for each in self._lenders if each not in homes):
+        lenders = {*self._lenders, *self._ledger.remembered(digest)} - {*homes, self._home}
+        if any(self._place.borrow(digest, each) for each in sorted(lenders)):
             return Outcome.MOUNTED
         return None
 
@@ -126,6 +151,7 @@ class SharedDestination:
         except BaseException:
             self._ledger.release(digest)
             raise
+        self._ledger.remember(digest, self._home)
         self._ledger.learn(digest, self._home)
         return outcome
 

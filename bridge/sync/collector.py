@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 
 from bridge import limits
+from bridge.sync.progress import SyncProgress
 from bridge.sync.report import Failure, Moved, TagOutcome, TagReport, Totals
 
 
 class Collector:
     """The reports of a job's tags. Safe for several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: str, progress: SyncProgress) -> None:
+        self._job = job
+        self._progress = progress
         self.tags: list[TagReport] = []
         self.omitted = 0
         self.failures: list[Failure] = []
@@ -21,6 +24,7 @@ class Collector:
 
     def add(self, report: TagReport) -> None:
         """Take a tag's report."""
+        self._progress.tag(self._job, report)
         with self._lock:
             self._counts[report.outcome.value] += 1
             self._moved += report.moved
@@ -36,6 +40,7 @@ class Collector:
 
     def fail(self, failure: Failure) -> None:
         """Take a failure of what is no tag."""
+        self._progress.failed(self._job, failure)
         with self._lock:
             self._fails(failure)
 

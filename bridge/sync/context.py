@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bridge.errors import BridgeError
-from bridge.pull.progress import Progress
 from bridge.registry.meter import Meter
 from bridge.sync.hosts import Hosts
 from bridge.sync.model import Job
+from bridge.sync.progress import SyncProgress
 from bridge.sync.source import Source
 from bridge.sync.state import State
 from bridge.sync.target import Target
@@ -31,7 +31,7 @@ class Context:
     state: State
     hosts: Hosts
     meter: Meter
-    progress: Progress
+    progress: SyncProgress
     stop: threading.Event
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     dry: bool = False

@@ -66,7 +66,7 @@ class _Conversion:
         ledger = context.hosts.ledger(f"conversion of {context.job.name}")
         part = Part(wanted.wants, context.job.include_external, context.check)
         self._plain = Repacking(
-            origin, place, conversion.compression, conversion.level, context.progress,
+            origin, place, conversion.compression, conversion.level, context.progress.detail,
             KnownLayers(context.state, ledger), part,
         )  # fmt: skip
 

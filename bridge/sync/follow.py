@@ -101,7 +101,7 @@ class Followers:
             place = opened(context, repository, tag, self._meter, stack)
             top = origin.top()
             part = Part(external=context.job.include_external, check=context.check)
-            moved = move(origin, top, place, context.progress, part)
+            moved = move(origin, top, place, context.progress.detail, part)
             written = Written(repository.target, tag, tag, head.digest, head.digest, 1)
             self._keep(written)
             place.finish(top.raw, top.media_type, [tag])
@@ -143,7 +143,7 @@ class Followers:
         with ExitStack() as stack:
             place = opened(context, to, None, self._meter, stack, target)
             part = Part(external=context.job.include_external, check=context.check)
-            moved = move(origin, document, place, context.progress, part)
+            moved = move(origin, document, place, context.progress.detail, part)
             self._keep(Written(key, name, "", listed.digest, listed.digest, 1))
             place.attach(document.raw, document.media_type)
         self._keep(Written(key, name, "", listed.digest, listed.digest, 2))

@@ -13,10 +13,39 @@ from bridge.registry.endpoint import Reached, api_host_of
 from bridge.registry.meter import RateLimit
 from bridge.registry.options import NetworkOptions
 from bridge.registry.throttle import Throttle
+from bridge.sync.homes import BlobHomes
 from bridge.sync.model import REGISTRIES, Config, Host, Kind, Place
 from bridge.sync.ostree_target import OstreeTarget
 from bridge.sync.source import LayoutSource, RegistrySource, Source, split
 from bridge.sync.target import LayoutTarget, RegistryTarget, Target
+
+
+class HostLimits:
+    """How much registries are asked, and how fast: held by all who share this, several runs of a
+    configuration too. Safe for several threads."""
+
+    def __init__(self, config: Config, options: NetworkOptions) -> None:
+        self._config = config
+        self._together = RateLimit(options.limit_rate) if options.limit_rate else None
+        self._lock = threading.Lock()
+        self._rates: dict[str, RateLimit | None] = {}
+        self._throttles: dict[str, Throttle] = {}
+
+    def rate(self, name: str) -> RateLimit | None:
+        """Return the limit of a host's bandwidth."""
+        with self._lock:
+            if name not in self._rates:
+                rates = [e for e in (self._together, _rate(self._config.host(name))) if e]
+                self._rates[name] = _Both(*rates) if len(rates) == 2 else next(iter(rates), None)
+            return self._rates[name]
+
+    def throttle(self, name: str) -> Throttle:
+        """Return the limit of a host's requests."""
+        host = self._config.host(name)
+        with self._lock:
+            if name not in self._throttles:
+                self._throttles[name] = Throttle(host.requests_at_once, host.requests_per_second)
+            return self._throttles[name]
 
 
 class Hosts:
@@ -27,12 +56,22 @@ class Hosts:
     command line's holds for all hosts together.
     """
 
-    def __init__(self, config: Config, options: NetworkOptions, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        config: Config,
+        options: NetworkOptions,
+        stop: threading.Event,
+        limits: HostLimits | None = None,
+        state_directory: str | None = None,
+    ) -> None:
+        """In the state directory is kept which repositories have which blobs; None: nowhere."""
         self._config = config
+        self._directory = state_directory
+        self._homes: list[BlobHomes] = []
+        self._limits = limits or HostLimits(config, options)
         self._options = replace(
             options, limit_rate=None, user_agent=config.user_agent or options.user_agent
         )
-        self._together = RateLimit(options.limit_rate) if options.limit_rate else None
         self._registries = load_registries()
         self._stop = stop
         self._lock = threading.Lock()
@@ -48,10 +87,17 @@ class Hosts:
                 self._connections[host] = self._opened(self._config.host(host))
             return self._connections[host]
 
-    def ledger(self, place: str) -> Ledger:
-        """Return what is known of the blobs at a place: a registry, a layout."""
+    def ledger(self, place: str, *, remembers: bool = False) -> Ledger:
+        """Return what is known of the blobs at a place: a registry, a layout. Of a registry it is
+        kept for later runs."""
         with self._lock:
-            return self._ledgers.setdefault(place, Ledger(self._stop.is_set))
+            if place not in self._ledgers:
+                memory = None
+                if remembers and self._directory is not None:
+                    memory = BlobHomes(self._directory, place)
+                    self._homes.append(memory)
+                self._ledgers[place] = Ledger(self._stop.is_set, memory)
+            return self._ledgers[place]
 
     def asking(self, host: str | None) -> threading.Lock:
         """Return the lock under which a registry is asked what it can do, so that one thread asks
@@ -72,7 +118,7 @@ class Hosts:
         """Return a place to write to, to be closed."""
         if place.kind in REGISTRIES:
             host = split(place)[0]
-            return RegistryTarget(place, self.connection(host), self.ledger(host))
+            return RegistryTarget(place, self.connection(host), self.ledger(host, remembers=True))
         if place.kind is Kind.OSTREE:
             return OstreeTarget(place)
         return LayoutTarget(place, self.ledger(str(place)))
@@ -86,6 +132,8 @@ class Hosts:
             for each in self._connections.values():
                 each.close()
             self._connections.clear()
+            for kept in self._homes:
+                kept.close()
 
     def network(self, host: str) -> NetworkOptions:
         """Return the options for a registry, without what only a connection can have."""
@@ -100,7 +148,6 @@ class Hosts:
         registries = with_mirrors(
             self._registries, host.name, host.mirrors, insecure=options.tls_verify is False
         )
-        rates = [each for each in (self._together, _rate(host)) if each is not None]
         return Connection(
             options,
             credentials=GivenCredentials(
@@ -111,8 +158,8 @@ class Hosts:
                 files=self._config.docker_config,
             ),
             registries=registries,
-            rate=_Both(*rates) if len(rates) == 2 else next(iter(rates), None),
-            throttle=Throttle(host.requests_at_once, host.requests_per_second),
+            rate=self._limits.rate(host.name),
+            throttle=self._limits.throttle(host.name),
             reached=_reached(host),
             uploads=_uploads(host),
         )

@@ -250,7 +250,7 @@ class _Work:
                 subjects: tuple[str, ...] = ()
             else:
                 part = Part(wanted.wants, job.include_external, context.check)
-                moved = move(self._origin, wanted.top, place, context.progress, part)
+                moved = move(self._origin, wanted.top, place, context.progress.detail, part)
                 self.blobs += moved.blobs
                 subjects = moved.documents
             if self._follows and subjects:
@@ -289,7 +289,7 @@ class _Work:
             context.source.image(repository.source, self._tag, None),
             None if host is None else context.hosts.network(host),
             parsed(job.platforms[0]) if job.platforms else None,
-            context.progress,
+            context.progress.detail,
         )
         self._meter.add(received=done.received_bytes, requests=done.requests, retries=done.retries)
         self.digest, self.target_digest = done.digest, f"commit:{done.commit}"

@@ -34,7 +34,7 @@ class JobRun:
         self._context = context
         self._part = part
         self._submit = submit
-        self._collector = Collector()
+        self._collector = Collector(context.job.name, context.progress)
         self._listings = Meter()
         self._left = threading.Condition()
         self._open = 0
@@ -132,11 +132,15 @@ class JobRun:
         need not be."""
         try:
             return frozenset(self._context.source.tags(name, self._listings))
-        except NotFound:
-            # A catalog may name repositories whose tags were all deleted.
-            if needed and self._context.job.source.kind is not Kind.REGISTRY:
+        except NotFound as error:
+            if not needed:
+                return frozenset()
+            if self._context.job.source.kind is not Kind.REGISTRY:
                 raise
-            return frozenset()
+            # A push that never ended leaves such; to pass over it would hide one that is lost.
+            raise NotFound(
+                f"{error}, though its catalog names it; a deny rule for repositories passes over it"
+            ) from None
         except BridgeError:
             if needed:
                 raise

@@ -10,13 +10,13 @@ from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 
 from bridge.errors import UsageError
-from bridge.pull.progress import Progress
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
 from bridge.sync.context import Context, flat
-from bridge.sync.hosts import Hosts
+from bridge.sync.hosts import HostLimits, Hosts
 from bridge.sync.job import JobRun
 from bridge.sync.model import Config, Job
+from bridge.sync.progress import SyncProgress
 from bridge.sync.report import Failure, JobReport, SyncReport, Totals
 from bridge.sync.state import State, locked
 
@@ -31,8 +31,9 @@ def run(
     missing_only: bool = False,
     dry: bool = False,
     jobs: Collection[str] | None = None,
-    progress: Progress | None = None,
+    progress: SyncProgress | None = None,
     stop: threading.Event | None = None,
+    together: Together | None = None,
 ) -> SyncReport:
     """Do the jobs of a configuration, and report what that did.
 
@@ -40,18 +41,29 @@ def run(
     runs. Of a shard (number from 0, count) only its repositories are looked at. `missing_only`
     copies what the target has not, and looks at nothing else. `dry` writes nothing, and reports
     what would be moved. `jobs` are the names of those to do; all, if it is None. Once `stop` is
-    set, what is under way ends, and nothing new begins. What fails is in the report, and the rest
-    goes on; raises `UsageError` for names of jobs that there are not.
+    set, what is under way ends, and nothing new begins. Runs with the same `together`, which has to
+    be of that configuration and network, keep within its limits as one. What fails is in the
+    report, and the rest goes on; raises `UsageError` for names of jobs that there are not.
     """
     started, moment = time.monotonic(), datetime.now(UTC)
     stop = stop or threading.Event()
     chosen = _chosen(config, jobs)
     with ExitStack() as stack:
-        hosts = Hosts(config, network or NetworkOptions(), stop)
+        network = network or NetworkOptions()
+        together = together or Together(config, network)
+        kept = None if dry else state_directory
+        hosts = Hosts(config, network, stop, together.limits, kept)
         stack.callback(hosts.close)
-        workers = stack.enter_context(_Workers(config.parallel))
+        workers = stack.enter_context(_Workers(config.parallel, together.images))
         one = _Run(
-            hosts, workers, state_directory, shard, missing_only, dry, progress or Progress(), stop
+            hosts,
+            workers,
+            state_directory,
+            shard,
+            missing_only,
+            dry,
+            progress or SyncProgress(),
+            stop,
         )
         done = one.all(chosen, config.parallel)
     return SyncReport(
@@ -63,6 +75,15 @@ def run(
         seconds=time.monotonic() - started,
         stopped=stop.is_set(),
     )
+
+
+class Together:
+    """What runs of a configuration share that are under way at once: its limits."""
+
+    def __init__(self, config: Config, network: NetworkOptions) -> None:
+        self.limits = HostLimits(config, network)
+        self.images = threading.BoundedSemaphore(config.parallel)
+        """Held while an image is worked on."""
 
 
 def _chosen(config: Config, jobs: Collection[str] | None) -> list[Job]:
@@ -78,7 +99,8 @@ def _chosen(config: Config, jobs: Collection[str] | None) -> list[Job]:
 class _Workers:
     """Threads that work on images; whoever brings work waits while they have enough."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, images: threading.BoundedSemaphore) -> None:
+        self._images = images
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="image")
         self._room = threading.BoundedSemaphore(2 * count)
 
@@ -88,7 +110,8 @@ class _Workers:
 
         def done() -> None:
             try:
-                work()
+                with self._images:
+                    work()
             finally:
                 self._room.release()
 
@@ -114,7 +137,7 @@ class _Run:
         shard: tuple[int, int] | None,
         missing_only: bool,
         dry: bool,
-        progress: Progress,
+        progress: SyncProgress,
         stop: threading.Event,
     ) -> None:
         self._hosts = hosts

@@ -71,7 +71,9 @@ def parse(content: bytes) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or error.context or "cannot be read"
-        raise Malformed(mark.line + 1 if mark else 1, f"not YAML: {problem}") from None
+        # At the end of the text, a mark is on a line that there is not.
+        line = min(mark.line + 1 if mark else 1, max(1, len(text.splitlines())))
+        raise Malformed(line, f"not YAML: {problem}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Malformed(line, "not YAML: a character that may not be in it") from None

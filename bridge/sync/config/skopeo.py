@@ -54,7 +54,7 @@ class _Where:
             return replace(target, name=os.path.join(target.name, name))
         if target.kind not in REGISTRIES:
             return target
-        whole = parse_registry_reference(f"{target.name}/{name}@{digest or Digest.of(b'')}")
+        whole = parse_registry_reference(f"{target.name}/{name}")
         return Place(Kind.IMAGE if digest else Kind.REPOSITORY, whole.name, digest=digest)
 
 
@@ -132,9 +132,13 @@ class _Repositories:
                 raise UsageError(f"{repository!r:.150}: a repository has neither tag nor digest")
             reference = parse_registry_reference(f"{self.key}/{repository}")
             source = Place(Kind.IMAGE if digest else Kind.REPOSITORY, reference.name, digest=digest)
-            target = self.where.place(reference, digest)
         except UsageError as error:
             section.wrong(repository, str(error))
+            return
+        try:
+            target = self.where.place(reference, digest)
+        except UsageError as error:
+            section.wrong(repository, f"the target: {error}")
             return
         if source == target:
             section.wrong(repository, f"source and target are the same: {source}")

@@ -210,6 +210,8 @@ def _commands(tokens: list[tuple[str, str]], position: int, depth: int) -> tuple
     for command in found:
         if len(command) > 1 and command[0].kind == "literal":
             raise TemplateError("something that is no function has arguments")
+        if command[0].kind == "literal" and command[0].value is None:
+            raise TemplateError("nil is nothing that could be done")
     return found, position
 
 
