@@ -126,10 +126,15 @@ class _Repack:
 
     def _put_config(self, raw: bytes) -> None:
         place, config = self._packer.place, self._image.config
-        if place.has(config.digest, config.size) is None:
+        if place.has(config.digest, config.size) is not None:
+            return
+        try:
             with _scratch() as (file, write):
                 write(raw)
                 place.put(file.fileno(), config.digest, config.size)
+        except BaseException:
+            place.gave_up(config.digest)
+            raise
 
     def _layer(self, layer: Descriptor, diff_id: Digest, stays: bool) -> PushedLayer:
         packer = self._packer

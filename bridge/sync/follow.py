@@ -67,10 +67,11 @@ class Followers:
         referrers = context.job.referrers
         if referrers is None or referrers.filters or self._repository.tags is None:
             return False
-        with context.hosts.asking(context.target.host):
-            target = self._repository.target
-            if context.target.lists_referrers(target, subject, self._meter):
-                return False
+        target = self._repository.target
+        if context.state.tag(target, listing) is None:  # else it was copied as it was before
+            with context.hosts.asking(context.target.host):
+                if context.target.lists_referrers(target, subject, self._meter):
+                    return False
         return self._tag(listing, alone=True)
 
     def _tag(self, tag: str, *, alone: bool = False) -> bool:
