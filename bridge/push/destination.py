@@ -76,7 +76,7 @@ def open_destination(
         target = reference.registry
         if target.digest is not None:
             raise UsageError(f"{reference}: a digest cannot be chosen; give a tag")
-        return _RegistryDestination(target, network, stack, lender)
+        return RegistryDestination(target, network, stack, lender)
     path, tag = reference.layout
     if reference.transport is Transport.OCI_ARCHIVE:
         return stack.enter_context(ArchiveWriter.create(path, tag))
@@ -87,12 +87,14 @@ def registry_destination(
     reference: RegistryReference, connection: Connection, meter: Meter
 ) -> Destination:
     """Return a repository as a place to write to, over a connection that others use, too."""
-    return _RegistryDestination(
+    return RegistryDestination(
         reference, connection.options, ExitStack(), connection=connection, meter=meter
     )
 
 
-class _RegistryDestination:
+class RegistryDestination:
+    """A repository of a registry, and the tag of its that is written at the end."""
+
     def __init__(
         self,
         reference: RegistryReference,
@@ -120,6 +122,9 @@ class _RegistryDestination:
             if other.host == reference.host and other.repository != reference.repository:
                 self._mount_from = other.repository
         self._lacks: set[Digest] = set()
+        self.lists = True
+        """Whether what refers to another manifest is added to the tag that lists such, where the
+        registry does not list them by itself."""
 
     def has(self, digest: Digest, size: int) -> Outcome | None:
         if self._pusher.has_blob(digest, size):
@@ -163,4 +168,6 @@ class _RegistryDestination:
     def _put(self, document: bytes, media_type: str, tag: str | None) -> Digest:
         from bridge.registry import referrers
 
+        if not self.lists:
+            return self._pusher.push_manifest(document, media_type, tag)
         return referrers.push(self._pusher, document, media_type, tag, self._support)

@@ -14,7 +14,7 @@ from typing import Protocol
 from bridge import limits
 from bridge.errors import BridgeError
 from bridge.oci.digest import Digest
-from bridge.push.destination import Destination
+from bridge.push.destination import Destination, RegistryDestination
 from bridge.registry.body import Arriving
 from bridge.registry.outcome import Outcome
 
@@ -109,6 +109,11 @@ class SharedDestination:
         self._ledger = ledger
         self._home = home
         self._lenders = tuple(lenders)
+
+    def copies_listing(self) -> None:
+        """Write what refers to others without listing it: its listing is what is copied."""
+        if isinstance(self._place, RegistryDestination):
+            self._place.lists = False
 
     def has(self, digest: Digest, size: int) -> Outcome | None:
         homes = self._ledger.claim(digest, self._home)

@@ -20,6 +20,7 @@ from bridge.oci.model import Descriptor
 from bridge.push.copy import Part, move
 from bridge.push.destination import Destination
 from bridge.push.report import CopiedBlob
+from bridge.push.shared import SharedDestination
 from bridge.registry.meter import Meter
 from bridge.sync.context import Context, Repository
 from bridge.sync.model import Place
@@ -99,6 +100,8 @@ class Followers:
         with ExitStack() as stack:
             origin = context.source.open(repository.source, head.digest, self._meter)
             place = opened(context, repository, tag, self._meter, stack)
+            if alone and isinstance(place, SharedDestination):
+                place.copies_listing()
             top = origin.top()
             part = Part(external=context.job.include_external, check=context.check)
             moved = move(origin, top, place, context.progress.detail, part)

@@ -8,13 +8,14 @@ it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from bridge import limits
 from bridge.oci.digest import Digest
-from bridge.oci.model import INDEX_TYPES, Index, Manifest, parse_config
+from bridge.oci.model import INDEX_TYPES, Descriptor, Index, Manifest, parse_config
 from bridge.push.copy import Part, blobs_of, documents_below, move
 from bridge.push.origin import Origin
 from bridge.push.report import CopiedBlob
@@ -183,7 +184,7 @@ class _Work:
             return []
         wanted = self._narrowed(head)
         assert self._origin is not None
-        return [each.digest for each in documents_below(self._origin, wanted.top, wanted.wants)]
+        return list(_listed(self._origin, wanted.top, wanted.wants))
 
     def _unchanged(self, key: str, head: Head) -> None:
         job = self._context.job
@@ -361,3 +362,15 @@ def _time(created: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _listed(
+    origin: Origin, index: Manifest | Index, wants: Callable[[Descriptor], bool], depth: int = 0
+) -> Iterator[Digest]:
+    """Yield the digests of what an index lists, and of what that lists; images are not read."""
+    if isinstance(index, Manifest) or depth >= limits.INDEX_DEPTH_MAX:
+        return
+    for entry in filter(wants, index.manifests):
+        if entry.media_type in INDEX_TYPES:
+            yield from _listed(origin, origin.document(entry), wants, depth + 1)
+        yield entry.digest
