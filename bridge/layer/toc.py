@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -39,7 +38,7 @@ _LINKS = frozenset({EntryType.HARDLINK, EntryType.SYMLINK})
 _DEVICES = frozenset({EntryType.CHAR, EntryType.BLOCK})
 _MODES = tuple(range(0o10000))
 """The one object for each mode: a table of contents has as many as it has entries."""
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_DIGEST = "sha256:"
 _MOST = 1 << 62
 _EMPTY = getsizeof("")
 _TEXT = 256
@@ -129,6 +128,8 @@ class TocBuilder:
         if kind == "chunk":
             if self._file is None or entry.get("name") != self._file["name"]:
                 raise MalformedImage("its table of contents has a chunk that belongs to no file")
+            if self._open is None:
+                self._chunk(self._file)  # which is the first of several, then
             self._chunk(entry)
             return
         self._end_file()
@@ -138,7 +139,6 @@ class TocBuilder:
         self.entries[name] = facts
         if facts[0] is _FILE and facts[4]:
             self._file = entry
-            self._chunk(entry)
 
     def toc(self, tar_split_digest: bytes | None) -> Toc:
         """Take that there are no more, and return them all."""
@@ -174,8 +174,10 @@ class TocBuilder:
             seconds = self._time(time)
         pairs = _xattrs(xattrs) if xattrs else ()
         text = getsizeof(name) + getsizeof(target) - 2 * _EMPTY
-        text += sum(len(key) + len(value) for key, value in pairs)
-        self._hold(len(pairs) + text // _TEXT)
+        if pairs:
+            text += sum(len(key) + len(value) for key, value in pairs)
+        if pairs or text >= _TEXT:
+            self._hold(len(pairs) + text // _TEXT)
         mode = _MODES[mode & 0o7777]
         return name, (kind, mode, uid, gid, size, seconds, target, device, pairs)
 
@@ -207,14 +209,21 @@ class TocBuilder:
 
     def _chunk(self, entry: dict[str, Any]) -> None:
         """Take the next piece of the file at hand, where the one before ends."""
-        assert self._file is not None
-        start = _number(entry.get("offset"))
+        get = entry.get
+        start: Any = get("offset")
+        length: Any = get("chunkSize", 0)
+        position: Any = get("chunkOffset", 0)
+        # Looked at here, for there are as many as entries; `_number` says what is wrong.
+        if type(start) is not int or not 0 <= start <= _MOST:
+            _number(start)
         if self._open is not None:
             self._end_chunk(start)
-        length = _number(entry.get("chunkSize", 0))
-        if _number(entry.get("chunkOffset", 0)) != self._position:
+        if type(length) is not int or not 0 <= length <= _MOST:
+            _number(length)
+        if type(position) is not int or position != self._position:
+            _number(position)
             self._refuse_chunks()
-        self._open = entry.get("chunkDigest"), length, start, _is_zeros(entry)
+        self._open = get("chunkDigest"), length, start, "chunkType" in entry and _is_zeros(entry)
 
     def _end_chunk(self, end: int, *, last: bool = False) -> None:
         assert self._file is not None and self._open is not None
@@ -241,6 +250,13 @@ class TocBuilder:
         if self._file is None:
             return
         name, size = self._file["name"], self._file["size"]
+        if self._open is None:
+            piece = _plain_piece(self._file, self._end)
+            if piece is not None:
+                self._files[name] = TocFile(name, size, piece.digest, (piece,))
+                self._file = None
+                return
+            self._chunk(self._file)
         self._end_chunk(_number(self._file.get("endOffset")), last=True)
         if self._position != size:
             raise MalformedImage(f"the chunks of {name!r:.300} are not all of it")
@@ -260,6 +276,21 @@ class TocBuilder:
                 (each.start, each.end, each.digest) != (before.start, before.end, before.digest)
             ):
                 raise MalformedImage("its table of contents has two contents in one place")
+
+
+def _plain_piece(entry: dict[str, Any], end: int) -> Piece | None:
+    """Return the one piece of a file in the form that nearly all files have; None where it is
+    another, or wrong: what then, is seen step by step."""
+    start, stop, length = entry.get("offset"), entry.get("endOffset"), entry.get("chunkSize", 0)
+    if (
+        type(start) is type(stop) is type(length) is int
+        and 0 <= start < stop <= end
+        and length in (0, entry["size"])
+        and "chunkOffset" not in entry
+        and "chunkType" not in entry
+    ):
+        return Piece(_digest(entry.get("digest")), entry["size"], start, stop, False)
+    return None
 
 
 def checker(entries: dict[str, _Facts]) -> Callable[[Entry | None], None]:
@@ -299,10 +330,15 @@ def _number(value: object) -> int:
 
 
 def _digest(value: object) -> bytes:
-    found = _DIGEST.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise MalformedImage(f"its table of contents has {value!r:.100} where a digest should be")
-    return bytes.fromhex(found[1])
+    if isinstance(value, str) and value.startswith(_DIGEST):
+        text = value[len(_DIGEST) :]
+        try:
+            digest = bytes.fromhex(text)
+        except ValueError:
+            digest = b""
+        if len(digest) == 32 and digest.hex() == text:  # no spaces, no capitals
+            return digest
+    raise MalformedImage(f"its table of contents has {value!r:.100} where a digest should be")
 
 
 def _is_zeros(entry: dict[str, Any]) -> bool:

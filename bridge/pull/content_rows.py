@@ -6,7 +6,7 @@ piece, on the way into it; a whole blob's stream is hashed in the same spans as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from bridge.layer.blob_index import BlobIndex
 from bridge.pull.content_index import ContentIndex, Place
@@ -20,6 +20,8 @@ class ContentRows:
     def __init__(self, plan: LayerPlan, contents: ContentIndex | None) -> None:
         self._contents = contents
         self._index = None if plan.inside is None or contents is None else plan.inside.index
+        self._known: Mapping[bytes, Place] = {} if plan.parts is None else plan.parts.places
+        """What the index itself said, so that it need not be told: nearly all of an upgrade."""
         self._hasher: SpanHasher | None = None
         self._objects: dict[int, str] = {}
         if self._index is not None and plan.parts is None:
@@ -37,7 +39,8 @@ class ContentRows:
     def keep(self) -> None:
         """Tell the index, now that the layer is in the store."""
         if self._contents is not None and self._index is not None:
-            self._contents.add(self._rows(self._index))
+            known = self._known.get
+            self._contents.add(row for row in self._rows(self._index) if known(row[0]) != row[1])
 
     def _rows(self, index: BlobIndex) -> Iterator[tuple[bytes, Place]]:
         digests = None if self._hasher is None else self._hasher.digests

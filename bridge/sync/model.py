@@ -24,8 +24,7 @@ class Kind(enum.Enum):
     IMAGE = "image"
     """One tag or digest of a repository."""
     LAYOUT = "oci"
-    """A directory in OCI image layout. As the target of many repositories, each has a layout of its
-    own in it, at its path."""
+    """A directory in OCI image layout: of one repository by tag, of many as `REPOSITORY:TAG`."""
     ARCHIVE = "oci-archive"
     """A file: the tar of such a directory."""
     OSTREE = "ostree"

@@ -21,16 +21,22 @@ def key(tag: str) -> Key:
     matched = _VERSION.fullmatch(tag)
     if matched is None:
         return (0, (), False, _natural(tag), tag)
-    numbers = tuple(int(number) for number in matched[1].split("."))
-    while numbers and numbers[-1] == 0:
-        numbers = numbers[:-1]
+    numbers = [_number(digits) for digits in matched[1].split(".")]
+    while numbers and numbers[-1] == _number("0"):
+        numbers.pop()
     pre = matched[2] or ""
     # Of tags that say the same, the one that says more is above: `1.0.0` of `1.0`.
-    return (1, numbers, not pre, _natural(pre), (len(tag), tag))
+    return (1, tuple(numbers), not pre, _natural(pre), (len(tag), tag))
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """Return what numbers are compared by: there may be more digits than `int` takes."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def _natural(text: str) -> tuple[tuple[bool, int, str], ...]:
     return tuple(
-        (False, int(number), "") if number else (True, 0, other)
-        for number, other in _PIECE.findall(text)
+        (False, *_number(digits)) if digits else (True, 0, other)
+        for digits, other in _PIECE.findall(text)
     )

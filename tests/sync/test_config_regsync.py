@@ -330,6 +330,12 @@ def test_an_empty_credential_of_a_template_is_noted(tmp_path: Path) -> None:
     )
 
 
+def test_a_registry_that_goes_to_a_directory_is_noted(tmp_path: Path) -> None:
+    config = read(tmp_path, "sync:\n- {source: a.io, target: 'ocidir://x', type: registry}\n")
+    assert config.jobs[0].target == Place(Kind.LAYOUT, "x")
+    assert "one layout here" in config.notes[0]
+
+
 def test_without_secrets_templates_find_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,7 @@ DIGEST = "sha256:" + "0" * 64
             "application/vnd.oci.image.index.v1+json",
         ),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_word_is_read(make: Callable[[str], object], text: str, expected: object) -> None:
     assert make(text) == pytest.approx(expected) if isinstance(expected, float) else expected
@@ -57,7 +57,7 @@ def test_a_word_is_read(make: Callable[[str], object], text: str, expected: obje
     [
         *(
             (values.duration, text)
-            for text in ("", "5", "5x", "1.5h", "-1d", "d", "1d 2h", "1D", "٣d")
+            for text in ("", "5", "5x", "1.5h", "-1d", "d", "1d 2h", "1D", "٣d", "9999w")
         ),
         *((values.some_duration, text) for text in ("0", "0s", "")),
         *(

@@ -275,6 +275,8 @@ def test_the_order_of_tags() -> None:
     for step in range(1, len(order)):
         assert versions.key(order[step - 1]) < versions.key(order[step]), order[step]
     assert sorted(reversed(order), key=versions.key) == order
+    assert versions.key("1" + "0" * 5000) > versions.key("9" * 5000)
+    assert versions.key("a-1" + "0" * 5000) > versions.key("a-" + "9" * 5000)
 
 
 @given(

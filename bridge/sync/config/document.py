@@ -104,7 +104,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             node = self._anchors.get(event.anchor)
             if node is None:
-                raise Malformed(line, f"no such anchor before it: *{event.anchor:.100}")
+                raise Malformed(line, f"no such anchor before it: {event.anchor!r:.100}")
         elif isinstance(event, yaml.ScalarEvent):
             node = self._scalar(event, line)
         else:
@@ -113,7 +113,7 @@ class _Composer:
             sequence = isinstance(event, yaml.SequenceStartEvent)
             node = self._sequence(line, depth) if sequence else self._mapping(line, depth)
             if event.tag not in _PLAIN_TAGS:
-                raise Malformed(line, f"a tag that means nothing here: {event.tag:.100}")
+                raise Malformed(line, f"a tag that means nothing here: {event.tag!r:.100}")
         if isinstance(event, yaml.AliasEvent | yaml.ScalarEvent):
             self._bounded(node.count, depth + node.height - 1, line)
         if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
@@ -135,7 +135,7 @@ class _Composer:
         if event.tag == "tag:yaml.org,2002:null":
             return Node(line)
         if event.tag not in _TAGS:
-            raise Malformed(line, f"a tag that means nothing here: {event.tag:.100}")
+            raise Malformed(line, f"a tag that means nothing here: {event.tag!r:.100}")
         plain = event.implicit[0] if event.tag is None else event.tag not in _TEXT_TAGS
         quoted = not plain
         if not quoted and event.value in _NULLS:

@@ -94,7 +94,7 @@ class Section:
         return self._lines[key], self._path(key)
 
     def _path(self, key: str) -> str:
-        name = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f"[{key!r:.100}]"
+        name = key if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", key) else f"[{key!r:.100}]"
         if not self.path:
             return name
         return f"{self.path}{name}" if name.startswith("[") else f"{self.path}.{name}"

@@ -147,6 +147,8 @@ def _job(section: Section, common: Keys, outside: Outside) -> Job | None:
         return None
     if source == target:
         section.wrong("target", f"source and target are the same: {source}")
+    if source.kind is Kind.REGISTRY and target.kind is Kind.LAYOUT:
+        section.note("target", "is one layout here, with images named REPOSITORY:TAG")
     if tags is not None:
         sets.append(tags)
     referrers = None

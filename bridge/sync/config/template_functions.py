@@ -65,12 +65,12 @@ def unquoted(text: str) -> str:
         code = matched[1] or matched[2] or matched[3]
         if code:
             if int(code, 16) > 0x10FFFF:
-                raise TemplateError(f"no such character: {matched[0]}")
+                raise TemplateError(f"no such character: {matched[0]!r}")
             return chr(int(code, 16))
         if matched[4]:
             return chr(int(matched[4], 8))
         if matched[5] not in _ESCAPES:
-            raise TemplateError(f"no such escape: {matched[0]}")
+            raise TemplateError(f"no such escape: {matched[0]!r}")
         return _ESCAPES[matched[5]]
 
     return _ESCAPE.sub(meant, text[1:-1])
@@ -113,16 +113,16 @@ def member(value: object, name: str, arguments: list[object]) -> object:
     """Return a field of a value, or what a method of it gives."""
     if isinstance(value, _Clock):
         if name != "Now" or arguments:
-            raise TemplateError(f"time.{name} is not supported here; time.Now is")
+            raise TemplateError(f"time.{name:.50} is not supported here; time.Now is")
         return value.outside.now()
     if isinstance(value, datetime):
         return _of_time(value, name, arguments)
     if arguments:
-        raise TemplateError(f".{name} takes no arguments")
+        raise TemplateError(f".{name:.50} takes no arguments")
     if not isinstance(value, Mapping):
-        raise TemplateError(f"no field .{name} of a value that has none")
+        raise TemplateError(f"no field .{name:.50} of a value that has none")
     if name not in value:
-        raise TemplateError(f"no field .{name}; there are {', '.join(map(str, sorted(value)))}")
+        raise TemplateError(f"no field .{name:.50}; there are {', '.join(map(str, sorted(value)))}")
     found: object = value[name]
     return found
 
@@ -132,7 +132,7 @@ def _of_time(value: datetime, name: str, arguments: list[object]) -> object:
         (layout,) = _texts(".Format", arguments, 1)
         return go_time.format_time(value, layout)
     if arguments:
-        raise TemplateError(f".{name} of a time takes no arguments")
+        raise TemplateError(f".{name:.50} of a time takes no arguments")
     simple: dict[str, Callable[[], object]] = {
         "UTC": lambda: value.astimezone(UTC),
         "Local": value.astimezone,
@@ -148,7 +148,7 @@ def _of_time(value: datetime, name: str, arguments: list[object]) -> object:
         "String": lambda: printed(value),
     }
     if name not in simple:
-        raise TemplateError(f".{name} of a time is not supported here")
+        raise TemplateError(f".{name:.50} of a time is not supported here")
     return simple[name]()
 
 
@@ -164,13 +164,13 @@ def call(name: str, arguments: list[object], outside: Outside) -> object:
     try:
         return _FUNCTIONS[name](*arguments)
     except TypeError:
-        raise TemplateError(f"{name} does not take these arguments") from None
+        raise TemplateError(f"{name:.50} does not take these arguments") from None
 
 
 def _texts(name: str, values: list[object], count: int) -> list[str]:
     texts = [value for value in values if isinstance(value, str)]
     if len(texts) != count or len(values) != count:
-        raise TemplateError(f"{name} takes {count} text{'' if count == 1 else 's'}")
+        raise TemplateError(f"{name:.50} takes {count} text{'' if count == 1 else 's'}")
     return texts
 
 
@@ -207,7 +207,7 @@ def _index(value: object, *keys: object) -> object:
         if isinstance(value, Mapping):
             value = value.get(key)
             continue
-        if not isinstance(value, list | tuple) or not isinstance(key, int):
+        if not isinstance(value, list | tuple) or type(key) is not int:
             raise TypeError
         if not 0 <= key < len(value):
             raise TemplateError(f"index: {key} of {len(value)}")
@@ -218,7 +218,7 @@ def _index(value: object, *keys: object) -> object:
 def _slice(value: object, *bounds: object) -> object:
     if not isinstance(value, str | list | tuple) or len(bounds) > 2:
         raise TypeError
-    whole = [bound for bound in bounds if isinstance(bound, int)]
+    whole = [bound for bound in bounds if type(bound) is int]
     first, last = (*whole, *(0, len(value))[len(whole) :])
     if len(whole) != len(bounds) or not 0 <= first <= last <= len(value):
         raise TemplateError("slice: out of range")
@@ -239,8 +239,12 @@ def _print(*values: object) -> str:
     for position, value in enumerate(values):
         if position and not isinstance(value, str) and not isinstance(values[position - 1], str):
             out += " "
-        out += printed(value)
+        out += _shown(value)
     return _bounded(out)
+
+
+def _shown(value: object) -> str:
+    return "<nil>" if value is None else printed(value)
 
 
 def _printf(form: object, *values: object) -> str:
@@ -268,7 +272,7 @@ def _printf(form: object, *values: object) -> str:
 
 def _verb(verb: str, value: object, digits: int | None, plus: bool) -> str:
     if verb in "sv":
-        text = printed(value)
+        text = _shown(value)
         return text if digits is None or verb == "v" else text[:digits]
     if verb == "q" and isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
@@ -281,7 +285,7 @@ def _verb(verb: str, value: object, digits: int | None, plus: bool) -> str:
         return value.encode().hex() if verb == "x" else value.encode().hex().upper()
     if verb == "f" and isinstance(value, float):
         return f"{value:.{6 if digits is None else digits}f}"
-    raise TemplateError(f"printf: %{verb} of such a value is not supported here")
+    raise TemplateError(f"printf: {verb!r} of such a value is not supported here")
 
 
 def _equal(first: object, *others: object) -> bool:
@@ -330,7 +334,7 @@ _FUNCTIONS: dict[str, Callable[..., object]] = {
     "slice": _slice,
     "len": _length,
     "print": _print,
-    "println": lambda *values: " ".join(printed(value) for value in values) + "\n",
+    "println": lambda *values: " ".join(map(_shown, values)) + "\n",
     "printf": _printf,
     "urlquery": lambda *values: quote_plus(_print(*values)),
     "eq": _equal,

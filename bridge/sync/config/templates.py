@@ -153,7 +153,7 @@ class _Parser:
                 raise TemplateError("an else after an else")
             pipeline = _pipeline(rest.removeprefix("if ")) if rest else None
             if rest and not rest.startswith("if "):
-                raise TemplateError(f"else {rest:.50} is not supported here")
+                raise TemplateError(f"else {rest!r:.50} is not supported here")
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -201,7 +201,7 @@ def _commands(tokens: list[tuple[str, str]], position: int, depth: int) -> tuple
             last.fields += tuple(text[1:].split("."))
             continue
         if not spaced:
-            raise TemplateError(f"a space is missing before {text:.20!r}")
+            raise TemplateError(f"a space is missing before {text!r:.20}")
         operand, position = _operand(tokens, position, kind, text, depth)
         found[-1].append(operand)
         spaced = False

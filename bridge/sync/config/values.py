@@ -36,6 +36,7 @@ _SIZES = {
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]*)")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[A-Za-z0-9._-]+)?")
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
+_CENTURY = 36525 * 86400.0
 _GO_LONGEST = 2**63 / 1e9
 """Seconds that Go's int64 of nanoseconds can hold."""
 
@@ -46,7 +47,10 @@ def duration(text: str) -> float:
         return 0.0
     if not _DURATION.fullmatch(text):
         raise UsageError(f"{text!r:.100} is not a time such as 90d, 6h, 1h30m or 45s")
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)(.)", text))
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)(.)", text))
+    if seconds > _CENTURY:
+        raise UsageError(f"{text!r:.100} is longer than a century")
+    return seconds
 
 
 def some_duration(text: str) -> float:
