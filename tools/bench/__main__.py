@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
-sys.path.insert(1, str(ROOT / "registry-tests"))
+sys.path[1:1] = [str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
 from tools.bench import contest, partial, rechunk, sync  # noqa: E402
 from tools.bench.contest import MB, Outcome  # noqa: E402
