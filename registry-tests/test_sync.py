@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import goregistry
 from rig.crafted import Publisher
 from rig.mirrored import HERE, Mirrored, asked, indexed, made, noise, run_mirrored
 from rig.peers import require
+from rig.registry import run_registry
 
 from bridge.oci.artifact import fallback_tag
 from bridge.oci.digest import Digest
+from bridge.oci.reference import parse_registry_reference
+from bridge.registry.client import Client
+from bridge.registry.options import NetworkOptions
 from bridge.sync.model import Conversion, Deletion, Hook, Hooks, Host, Kind, Place
 from bridge.sync.report import TagOutcome
 
@@ -409,3 +414,39 @@ def test_a_large_blob_that_is_wrong_never_arrives(both: Mirrored) -> None:
     assert done.exit_code == 6
     assert both.digests(both.copy, "a") == {}
     assert not both.copy.blob_file(bad.layers[0]).exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("api", "plain"), ("plain", "api"), ("api", "api")], ids="-to-".join
+)
+def test_referrers_between_registries_of_both_kinds(
+    source: str, target: str, tmp_path: Path
+) -> None:
+    """One with the referrers API, one without: what refers to an image is found at the target."""
+    kinds = {"plain": run_registry, "api": goregistry.run_api_registry}
+    index, image = indexed("one"), made("two")
+    with (
+        kinds[source]() as origin,
+        kinds[target]() as copy,
+        run_mirrored(tmp_path, origin, copy) as both,
+    ):
+        both.publish("a", {"i": index, "m": image})
+        attached = {
+            each.digest: both.sign("a", each, f"of {each.digest}", fallback=source == "plain")
+            for each in (index, image)
+        }
+        done = both.run(both.job("a"))
+        assert done.exit_code == 0, done.failures
+        client = Client(NetworkOptions(tls_verify=False))
+        ref = parse_registry_reference(f"{both.copy.host}/a:x")
+        for subject, digest in attached.items():
+            (found,) = client.list_referrers(ref, subject)
+            assert found.digest == digest
+            both.whole("a", digest)
+        client.close()
+        again = both.run(both.job("a"))
+        assert again.totals.tags["unchanged"] == 2
+        assert asked(both.target) == {"GET tags": 1}
+        more = {"GET referrers": 2} if source == "api" else {"GET referrers": 1}
+        heads = 2 if source == "api" else 4
+        assert asked(both.source) == {"GET tags": 1, "HEAD manifests": heads} | more

@@ -7,7 +7,7 @@ import random
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,14 +186,15 @@ def asked(proxy: CountingProxy) -> dict[str, int]:
 
 
 @contextmanager
-def run_mirrored(work: Path) -> Iterator[Mirrored]:
-    """Both registries, empty, until the context ends."""
-    with (
-        run_registry() as origin,
-        run_registry() as copy,
-        run_proxy(origin.port) as source,
-        run_proxy(copy.port) as target,
-    ):
+def run_mirrored(
+    work: Path, origin: Registry | None = None, copy: Registry | None = None
+) -> Iterator[Mirrored]:
+    """Both registries until the context ends: those given, or empty ones."""
+    with ExitStack() as stack:
+        origin = origin or stack.enter_context(run_registry())
+        copy = copy or stack.enter_context(run_registry())
+        source = stack.enter_context(run_proxy(origin.port))
+        target = stack.enter_context(run_proxy(copy.port))
         yield Mirrored(origin, copy, source, target, work / "state")
 
 
