@@ -144,13 +144,19 @@ class Mirrored:
             for digest in here.values():
                 self.whole(each, digest)
 
+    def document(self, repository: str, digest: str) -> dict[str, Any]:
+        """A manifest or index of the target, which has that digest."""
+        url = f"{self.copy.url}/v2/{repository}/manifests/{digest}"
+        got = requests.get(url, headers={"Accept": _KINDS}, timeout=60)
+        assert got.status_code == 200, (repository, digest)
+        assert Digest.of(got.content) == digest
+        found: dict[str, Any] = got.json()
+        return found
+
     def whole(self, repository: str, digest: str) -> None:
         """Fails unless the target has a document and all that it names."""
         base = f"{self.copy.url}/v2/{repository}"
-        got = requests.get(f"{base}/manifests/{digest}", headers={"Accept": _KINDS}, timeout=60)
-        assert got.status_code == 200, (repository, digest)
-        assert Digest.of(got.content) == digest
-        document = got.json()
+        document = self.document(repository, digest)
         for each in document.get("manifests", ()):
             self.whole(repository, each["digest"])
         for each in (*document.get("layers", ()), *filter(None, [document.get("config")])):
