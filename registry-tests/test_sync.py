@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import goregistry
 from rig.crafted import Publisher
 from rig.mirrored import HERE, Mirrored, asked, indexed, made, noise, run_mirrored
 from rig.peers import require
+from rig.registry import run_registry
 
 from bridge.oci.artifact import fallback_tag
 from bridge.oci.digest import Digest
+from bridge.oci.reference import parse_registry_reference
+from bridge.registry.client import Client
+from bridge.registry.options import NetworkOptions
 from bridge.sync.model import Conversion, Deletion, Hook, Hooks, Host, Kind, Place
 from bridge.sync.report import TagOutcome
 
@@ -378,6 +383,55 @@ def test_a_conversion_keeps_what_is_in_the_layers(both: Mirrored, kind: str) -> 
     assert not set(both.sent()) & {base.layers[0] if kind == "image" else ""}
 
 
+def test_content_is_put_into_layers_anew(both: Mirrored) -> None:
+    image = made("one", "two", size=200_000)
+    both.publish("a", {"v1": image, "latest": image})
+    job = both.job("a", conversion=Conversion(rechunk=True))
+    done = both.run(job)
+    assert done.exit_code == 0, done.failures
+    (digest,) = set(both.digests(both.copy, "a").values())
+    both.whole("a", digest)
+    layers = both.document("a", digest)["layers"]
+    assert all("bootc-py.components" in each["annotations"] for each in layers)
+    assert all("zstd" in each["mediaType"] for each in layers)
+    again = both.run(job)
+    assert again.totals.tags["unchanged"] == 2
+    assert asked(both.target) == {"GET tags": 1}
+    both.publish("a", {"v2": image})
+    more = both.run(job)
+    assert more.totals.tags["copied"] == 1
+    assert not both.source.asked("/blobs/")
+    assert both.digests(both.copy, "a")["v2"] == digest
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_few_requests_at_once_are_enough(both: Mirrored, at_once: int) -> None:
+    """Also for blobs that go on while they come, from and to the same registry."""
+    for name in ("a", "b"):
+        both.publish(name, {f"v{n}": made(name, f"{name}{n}", size=3_000_000) for n in range(3)})
+    few = {"requests_at_once": at_once, "upload_part": 1_000_000, "upload_whole": 500_000}
+    hosts = (Host(both.source.host, **few), Host(both.target.host, **few))
+    done = both.run(hosts=hosts)
+    assert done.exit_code == 0, done.failures
+    both.same("a", "b")
+    back = both.job("a", name="inside", target=Place(Kind.REPOSITORY, f"{both.source.host}/c"))
+    inside = both.run(back, hosts=hosts)
+    assert inside.exit_code == 0, inside.failures
+    assert inside.totals.moved.sent == 0
+    assert inside.totals.moved.mounted > 9_000_000
+
+
+def test_a_run_that_is_told_to_end(both: Mirrored) -> None:
+    both.publish("a", {f"v{n}": made(f"v{n}") for n in range(20)})
+    stop = threading.Event()
+    stop.set()
+    done = both.run(both.job("a"), stop=stop)
+    assert done.stopped
+    assert done.exit_code == 1
+    assert done.totals.tags["copied"] == 0
+    assert both.run(both.job("a")).totals.tags["copied"] == 20
+
+
 def test_platforms_of_an_index(both: Mirrored) -> None:
     index = indexed("one")
     both.publish("a", {"v1": index})
@@ -409,3 +463,43 @@ def test_a_large_blob_that_is_wrong_never_arrives(both: Mirrored) -> None:
     assert done.exit_code == 6
     assert both.digests(both.copy, "a") == {}
     assert not both.copy.blob_file(bad.layers[0]).exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("api", "plain"), ("plain", "api"), ("api", "api")],
+    ids=["from-api", "to-api", "both-api"],
+)
+def test_referrers_between_registries_of_both_kinds(
+    source: str, target: str, tmp_path: Path
+) -> None:
+    """One with the referrers API, one without: what refers to an image is found at the target."""
+    kinds = {"plain": run_registry, "api": goregistry.run_api_registry}
+    index, image = indexed("one"), made("two")
+    with (
+        kinds[source]() as origin,
+        kinds[target]() as copy,
+        run_mirrored(tmp_path, origin, copy) as both,
+    ):
+        both.publish("a", {"i": index, "m": image})
+        attached = {
+            each.digest: both.sign("a", each, f"of {each.digest}", fallback=source == "plain")
+            for each in (index, image)
+        }
+        done = both.run(both.job("a"))
+        assert done.exit_code == 0, done.failures
+        client = Client(NetworkOptions(tls_verify=False))
+        ref = parse_registry_reference(f"{both.copy.host}/a:x")
+        for subject, digest in attached.items():
+            (found,) = client.list_referrers(ref, subject)
+            assert found.digest == digest
+            both.whole("a", digest)
+        client.close()
+        again = both.run(both.job("a"))
+        assert again.totals.tags["unchanged"] == 2
+        # The question whether there is such an API, and then for each image and referrer its list;
+        # without it the lists are under tags.
+        probe = {"GET referrers": 1}
+        assert asked(both.target) == {"GET tags": 1} | (probe if source == "plain" else {})
+        lists = {"GET referrers": 5} if source == "api" else probe | {"GET manifests": 2}
+        assert asked(both.source) == {"GET tags": 1, "HEAD manifests": 2} | lists

@@ -154,9 +154,12 @@ class Client:
 
         return self._route(ref).ask(head)
 
-    def current(self, ref: RegistryReference, meter: Meter | None = None) -> ManifestHead:
+    def current(
+        self, ref: RegistryReference, meter: Meter | None = None, *, itself: bool = False
+    ) -> ManifestHead:
         """Return what `ref` names now, its digest in any case: asked for with HEAD, and fetched
-        where a registry does not answer that with a digest. Same errors."""
+        where a registry does not answer that with a digest. With `itself` no mirror is asked, nor
+        another location. Same errors."""
 
         def ask(at: Endpoint) -> ManifestHead:
             path = f"manifests/{at.identifier}"
@@ -169,6 +172,8 @@ class Client:
             found = self._get_manifest(at, meter)
             return ManifestHead(found.media_type, found.digest, len(found.raw))
 
+        if itself:
+            return ask(only_endpoint(ref, self._registries, self._tls_verify))
         return self._route(ref).ask(ask)
 
     def iter_blob(

@@ -39,8 +39,9 @@ class Followers:
         self._repository = repository
         self._meter = meter
 
-    def bring(self, subject: Digest, depth: int = 0) -> None:
-        """Have all at the target that follows a manifest. Raises what `move` raises."""
+    def bring(self, subject: Digest, depth: int = 0, *, tags_only: bool = False) -> None:
+        """Have all at the target that follows a manifest; with `tags_only` what is not found by a
+        tag is not looked for. Raises what `move` raises."""
         context, repository = self._context, self._repository
         listing = fallback_tag(subject)
         for tag in repository.digest_tags.get(subject, ()):
@@ -49,6 +50,8 @@ class Followers:
         if context.job.referrers is None or depth >= limits.INDEX_DEPTH_MAX:
             return
         if not repository.begin(f"referrers of {subject}"):
+            return
+        if tags_only and listing not in repository.digest_tags.get(subject, ()):
             return
         if context.job.referrers.source or context.job.referrers.target:
             self._listed(subject, depth)

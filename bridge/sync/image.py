@@ -48,7 +48,11 @@ def sync_tag(
         outcome = TagOutcome.SKIPPED
     except Exception as error:  # noqa: BLE001 - one tag must not end the others
         outcome = TagOutcome.FAILED
-        failure = Failure.of(f"{context.source.full(repository.source)}{_named(tag)}", flat(error))
+        if context.stop.is_set():  # one way or another it was that which ended it
+            outcome = TagOutcome.SKIPPED
+        else:
+            what = f"{context.source.full(repository.source)}{_named(tag)}"
+            failure = Failure.of(what, flat(error))
     report = TagReport(
         repository=context.target.full(repository.target),
         tag=work.name or tag,
@@ -189,12 +193,22 @@ class _Work:
     def _unchanged(self, key: str, head: Head) -> None:
         job = self._context.job
         if not job.fast_check and self._follows:
-            known = self._context.state.tag(self._repository.target, key)
-            for each in (head.digest, *(known.below if known else ())):
-                self.followers.bring(Digest.parse(each))
+            self.followers.bring(head.digest)
+            for each in self._listed_below(key, head):
+                self.followers.bring(Digest.parse(each), tags_only=True)
             self.blobs += self.followers.blobs
         if not self._context.dry:
             hooks.run(job.hooks.unchanged, "unchanged", self._about(key))
+
+    def _listed_below(self, key: str, head: Head) -> tuple[str, ...]:
+        """Return what an index lists, as the state knows it, or else once from the source."""
+        known = self._context.state.tag(self._repository.target, key)
+        if known is None:
+            return ()
+        if not known.below and (below := tuple(self._below(head))):
+            known = replace(known, below=below)
+            self._keep(known)
+        return known.below
 
     @property
     def _follows(self) -> bool:

@@ -90,7 +90,7 @@ class RegistryTarget:
     def head(self, repository: str, name: str, meter: Meter) -> Digest | None:
         try:
             # A mirror of the target is not the target.
-            return self._client(meter).current(self._ref(repository, name)).digest
+            return self._client(meter).current(self._ref(repository, name), itself=True).digest
         except NotFound:
             return None
 

@@ -7,7 +7,7 @@ import random
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,13 +144,19 @@ class Mirrored:
             for digest in here.values():
                 self.whole(each, digest)
 
+    def document(self, repository: str, digest: str) -> dict[str, Any]:
+        """A manifest or index of the target, which has that digest."""
+        url = f"{self.copy.url}/v2/{repository}/manifests/{digest}"
+        got = requests.get(url, headers={"Accept": _KINDS}, timeout=60)
+        assert got.status_code == 200, (repository, digest)
+        assert Digest.of(got.content) == digest
+        found: dict[str, Any] = got.json()
+        return found
+
     def whole(self, repository: str, digest: str) -> None:
         """Fails unless the target has a document and all that it names."""
         base = f"{self.copy.url}/v2/{repository}"
-        got = requests.get(f"{base}/manifests/{digest}", headers={"Accept": _KINDS}, timeout=60)
-        assert got.status_code == 200, (repository, digest)
-        assert Digest.of(got.content) == digest
-        document = got.json()
+        document = self.document(repository, digest)
         for each in document.get("manifests", ()):
             self.whole(repository, each["digest"])
         for each in (*document.get("layers", ()), *filter(None, [document.get("config")])):
@@ -186,14 +192,15 @@ def asked(proxy: CountingProxy) -> dict[str, int]:
 
 
 @contextmanager
-def run_mirrored(work: Path) -> Iterator[Mirrored]:
-    """Both registries, empty, until the context ends."""
-    with (
-        run_registry() as origin,
-        run_registry() as copy,
-        run_proxy(origin.port) as source,
-        run_proxy(copy.port) as target,
-    ):
+def run_mirrored(
+    work: Path, origin: Registry | None = None, copy: Registry | None = None
+) -> Iterator[Mirrored]:
+    """Both registries until the context ends: those given, or empty ones."""
+    with ExitStack() as stack:
+        origin = origin or stack.enter_context(run_registry())
+        copy = copy or stack.enter_context(run_registry())
+        source = stack.enter_context(run_proxy(origin.port))
+        target = stack.enter_context(run_proxy(copy.port))
         yield Mirrored(origin, copy, source, target, work / "state")
 
 
