@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from typing import NamedTuple
 
 from bridge import limits
@@ -26,7 +25,7 @@ from bridge.registry.conffiles import load_registries
 from bridge.registry.connection import Connection
 from bridge.registry.endpoint import EndpointClient, api_host
 from bridge.registry.meter import Meter
-from bridge.registry.mirrors import FAILURES, Endpoint, Route, Turn, endpoints, only_endpoint
+from bridge.registry.mirrors import Endpoint, Route, Turn, along, endpoints, only_endpoint
 from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
 from bridge.registry.ranges import Ranges
@@ -203,7 +202,7 @@ class Client:
 
         route = self._route(ref)
         turn = opened.turn if opened is not None else route.turn(descriptor.digest)
-        return _along(route, turn, descriptor.digest, start, body)
+        return along(route, turn, descriptor.digest, start, body)
 
     def iter_range(
         self,
@@ -228,7 +227,7 @@ class Client:
         def body(at: Endpoint, done: int) -> Generator[bytes, None, None]:
             return self._ranges.iterate(at, descriptor, done, end, meter, whole)
 
-        return _along(route, turn, descriptor.digest, start, body)
+        return along(route, turn, descriptor.digest, start, body)
 
     def distrust(self, ref: RegistryReference, blob: Digest) -> bool:
         """Take that `iter_blob` gave wrong bytes; tell whether to try again may bring others."""
@@ -364,27 +363,6 @@ class Client:
         if reply.status == 200:
             return reply
         raise self._endpoint.failure(ref, f"image {ref}", reply)
-
-
-def _along(
-    route: Route,
-    turn: Turn,
-    blob: Digest,
-    start: int,
-    body: Callable[[Endpoint, int], Generator[bytes, None, None]],
-) -> Generator[bytes, None, None]:
-    """Yield what `body` gives at an endpoint from an offset on, and go on at the next endpoint."""
-    done = start
-    while True:
-        try:
-            with closing(body(turn.endpoint, done)) as chunks:
-                for chunk in chunks:
-                    route.came(blob, turn.index)
-                    done += len(chunk)
-                    yield chunk
-            return
-        except FAILURES as error:
-            turn.hand_over(error)
 
 
 def _media_type(reply: Response) -> str:

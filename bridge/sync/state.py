@@ -164,7 +164,7 @@ class State:
                 return []
             try:
                 return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, ValueError) as error:  # ValueError: text, or words, not UTF-8
                 self._break(error)
                 return []
 
@@ -179,7 +179,7 @@ class State:
             except sqlite3.OperationalError as error:
                 # A full disk, say: to go on would be to write what is then not known.
                 raise BridgeError(f"writing {self.path}: {error}") from None
-            except sqlite3.Error as error:
+            except (sqlite3.Error, ValueError) as error:
                 self._break(error)
 
     def _break(self, error: Exception) -> None:
@@ -216,7 +216,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.executescript(f"{_TABLES} PRAGMA user_version = {_VERSION};")
         for table in ("tags", "converted", "layers"):
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:
         connection.close()
         raise BridgeError(f"it cannot be read ({error})") from None
     except BaseException:

@@ -146,7 +146,7 @@ def test_a_row_that_was_changed_is_none(tmp_path: Path) -> None:
     assert told == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**16), st.binary(min_size=1, max_size=64))
 def test_no_damage_is_an_error(at: int, noise: bytes) -> None:
     """Whatever bytes are wrong: what is told is what was written, or nothing."""
