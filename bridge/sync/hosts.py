@@ -15,7 +15,6 @@ from bridge.registry.options import NetworkOptions
 from bridge.registry.throttle import Throttle
 from bridge.sync.homes import BlobHomes
 from bridge.sync.model import REGISTRIES, Config, Host, Kind, Place
-from bridge.sync.ostree_target import OstreeTarget
 from bridge.sync.source import LayoutSource, RegistrySource, Source, split
 from bridge.sync.target import LayoutTarget, RegistryTarget, Target
 
@@ -120,6 +119,9 @@ class Hosts:
             host = split(place)[0]
             return RegistryTarget(place, self.connection(host), self.ledger(host, remembers=True))
         if place.kind is Kind.OSTREE:
+            # To import what pulls takes longer than many a job.
+            from bridge.sync.ostree_target import OstreeTarget
+
             return OstreeTarget(place)
         return LayoutTarget(place, self.ledger(str(place)))
 

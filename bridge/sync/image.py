@@ -22,12 +22,10 @@ from bridge.push.report import CopiedBlob
 from bridge.registry.meter import Meter
 from bridge.registry.outcome import Outcome
 from bridge.sync import hooks
-from bridge.sync.config import backup
 from bridge.sync.context import Context, Repository, Stopped, flat
 from bridge.sync.follow import Followers, opened
 from bridge.sync.model import Kind, Place
 from bridge.sync.narrow import Narrowed, narrow, parsed
-from bridge.sync.ostree_target import OstreeTarget
 from bridge.sync.report import Failure, Moved, TagOutcome, TagReport
 from bridge.sync.source import Head
 from bridge.sync.state import Written
@@ -214,7 +212,7 @@ class _Work:
     def _follows(self) -> bool:
         """Whether anything may follow: what was converted has other digests."""
         job = self._context.job
-        if isinstance(self._context.target, OstreeTarget):
+        if self._context.target.takes_images_only:
             return False
         return job.conversion is None and (job.referrers is not None or job.digest_tags)
 
@@ -246,8 +244,8 @@ class _Work:
         context, job, repository = self._context, self._context.job, self._repository
         if not context.dry:
             hooks.run(job.hooks.pre, "pre", self._about(key))
-        if isinstance(context.target, OstreeTarget):
-            return self._land(context.target, key, head)
+        if context.target.takes_images_only:
+            return self._land(key, head)
         wanted = self._narrowed(head)
         assert self._origin is not None
         if old is not None and job.backup is not None and self.name is not None:
@@ -287,8 +285,10 @@ class _Work:
         hooks.run(job.hooks.post, "post", self._about(key))
         return TagOutcome.COPIED
 
-    def _land(self, target: OstreeTarget, key: str, head: Head) -> TagOutcome:
+    def _land(self, key: str, head: Head) -> TagOutcome:
         """Import the image."""
+        from bridge.sync.ostree_target import OstreeTarget
+
         context, job, repository = self._context, self._context.job, self._repository
         if context.dry:
             wanted = self._narrowed(head)
@@ -298,6 +298,8 @@ class _Work:
             self.blobs += [CopiedBlob(each, Outcome.PUSHED) for each in blobs.values()]
             return TagOutcome.WOULD_COPY
         host = context.source.host
+        target = context.target
+        assert isinstance(target, OstreeTarget)
         done = target.land(
             repository.target,
             key,
@@ -316,6 +318,8 @@ class _Work:
     def _back_up(self, old: Digest) -> None:
         """Have the tag's old image under its other name. It is the one time that a manifest is
         fetched from the target."""
+        from bridge.sync.config import backup
+
         context, repository = self._context, self._repository
         here = _place(context, repository, self.name or "")
         to = backup.place(context.job, here, lambda: context.now.astimezone())

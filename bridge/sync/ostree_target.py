@@ -38,6 +38,7 @@ class OstreeTarget:
 
     host: str | None = None
     connection: Connection | None = None
+    takes_images_only = True
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -29,6 +29,9 @@ from bridge.sync.source import joined, reference, split
 class Target(Protocol):
     """Repositories by their names below the place, and images in them, as a `Source` has them."""
 
+    takes_images_only: bool
+    """It has no manifests and blobs: an image is imported as it lands."""
+
     @property
     def host(self) -> str | None:
         """The registry, if it is one."""
@@ -72,6 +75,8 @@ class Target(Protocol):
 
 class RegistryTarget:
     """A registry, what is below a path in one, or a repository of it."""
+
+    takes_images_only = False
 
     def __init__(self, place: Place, connection: Connection, ledger: Ledger) -> None:
         self.host, self._path = split(place)
@@ -158,6 +163,7 @@ class LayoutTarget:
 
     host: str | None = None
     connection: Connection | None = None
+    takes_images_only = False
 
     def __init__(self, place: Place, ledger: Ledger) -> None:
         self._place = place
