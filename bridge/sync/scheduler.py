@@ -30,6 +30,7 @@ class _Entry:
     known: bool = True
     """Whether the job is still in the configuration; one that is not may be running."""
     skipped: int = 0
+    begun: float | None = None
 
 
 class Scheduler:
@@ -68,7 +69,7 @@ class Scheduler:
                 continue
             entry = self._entries.setdefault(name, _Entry(schedule))
             entry.schedule, entry.known = schedule, True
-            last = (begun or {}).get(name)
+            last = (begun or {}).get(name) if entry.begun is None else entry.begun
             self._plan(entry, self._first(schedule, now, last, at_once))
 
     def _first(
@@ -111,7 +112,7 @@ class Scheduler:
     def begin(self, name: str, now: float) -> None:
         """Take that a job begins."""
         entry = self._entries[name]
-        entry.running = True
+        entry.running, entry.begun = True, now
         self._plan(entry, self._following(entry, now))
 
     def end(self, name: str) -> None:

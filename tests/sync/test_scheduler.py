@@ -118,6 +118,16 @@ def test_a_new_configuration() -> None:
     assert made.times() == {"same": None, "other": NOW + 7_200}
 
 
+def test_a_schedule_that_is_changed_counts_from_the_last_run() -> None:
+    made = scheduler({"a": HOURLY})
+    made.begin("a", NOW)
+    made.end("a")
+    made.update({"a": Schedule(interval=7_200.0)}, NOW + 60)
+    assert made.times() == {"a": NOW + 7_200}
+    made.update({"a": Schedule(interval=30.0)}, NOW + 60)
+    assert made.times() == {"a": NOW + 60}
+
+
 def test_a_job_that_is_no_longer_there_ends() -> None:
     made = scheduler({"a": HOURLY})
     made.begin("a", NOW)
