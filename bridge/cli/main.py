@@ -34,6 +34,7 @@ _COMMANDS = {
     "install": "install an image onto a disk or into a file system",
     "image": "pull, push, list, inspect, remove and prune stored images",
     "publish": "copy an image to where others get it, with what belongs to it",
+    "sync": "keep images of registries at other places, by a configuration",
     "health": "tell whether this deployment is good, and roll back one that is not",
     "build": "build an OS image from a Containerfile",
     "container": "prepare an image's root while it is built, and look for what is wrong in it",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bridge.cli import page
 from bridge.cli.diff_text import STRATEGY_NAMES, cause_name, package_text
 from bridge.cli.escape import html_text
 from bridge.cli.units import count_text, size_text
@@ -12,48 +13,19 @@ from bridge.compare.history import History, Release
 from bridge.compare.report import CAUSES_SHOWN, ImageDiff, layer_counts
 
 _PACKAGES_SHOWN = 200
-_HEIGHT, _BAR, _GAP, _LEFT = 240, 14, 22, 70
-_GRID = 4
 _UNKNOWN = "not known"
-_STYLE = """
-:root { color-scheme: light dark; --layers: #b4572a; --files: #c99a1c; --chunks: #2a7ab4;
-  --line: #8886; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left;
-  vertical-align: top }
-td.n, th.n { text-align: right; white-space: nowrap }
-code { overflow-wrap: anywhere } summary { cursor: pointer; padding: .3rem 0 }
-svg { width: 100%; height: auto; overflow: visible }
-svg text { fill: currentColor; font-size: 11px }
-svg line { stroke: var(--line) }
-.layers { fill: var(--layers) } .files { fill: var(--files) } .chunks { fill: var(--chunks) }
-.key { display: inline-block; width: .8em; height: .8em; margin: 0 .35em 0 1em }
-.key.layers { background: var(--layers) } .key.files { background: var(--files) }
-.key.chunks { background: var(--chunks) }
-.chart { overflow-x: auto }
-"""
 
 
 def render(history: History) -> str:
     """Return the page."""
-    name = html_text(history.repository)
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Updates of {name}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>What updates of <code>{name}</code> move</h1>",
-        f"<p>{html_text(_summary(history))}</p>",
-    ]
+    lines = [f"<p>{html_text(_summary(history))}</p>"]
     if history.diffs:
         lines += [*_chart(history), *_updates(history)]
     lines += _releases(history)
     lines += _footer(history)
-    return "\n".join([*lines, "</body></html>", ""])
+    name = history.repository
+    heading = f"What updates of <code>{html_text(name)}</code> move"
+    return page.page(f"Updates of {name}", heading, lines)
 
 
 def _summary(history: History) -> str:
@@ -72,40 +44,23 @@ def _summary(history: History) -> str:
 
 def _chart(history: History) -> Iterator[str]:
     """Yield the bars: a group for each update, a bar for each strategy."""
-    known = [e.bytes for diff in history.diffs for e in diff.estimates.values() if e is not None]
-    most = max([*known, 1])
-    group = _BAR * len(Strategy) + _GAP
-    width = _LEFT + group * len(history.diffs)
-    keys = "".join(
-        f'<span class="key {each.value}"></span>{STRATEGY_NAMES[each]}' for each in Strategy
-    )
+    keys = page.keys(STRATEGY_NAMES[each] for each in Strategy)
     yield f"<h2>Bytes that an update moves</h2><p>Clients that look for {keys}</p>"
-    yield (
-        f'<div class="chart"><svg viewBox="0 0 {width} {_HEIGHT + 110}" role="img" '
-        f'style="min-width: {min(width, 4000)}px; max-width: {width * 2}px">'
-        "<title>Bytes that each update moves, by strategy; the table below has the numbers</title>"
-    )
-    for step in range(_GRID + 1):
-        y = 10 + _HEIGHT - _HEIGHT * step // _GRID
-        yield f'<line x1="{_LEFT}" x2="{width}" y1="{y}" y2="{y}"/>'
-        label = size_text(most * step / _GRID)
-        yield f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{label}</text>'
-    for number, diff in enumerate(history.diffs):
-        left = _LEFT + _GAP // 2 + group * number
-        name = html_text(_short(history.releases[number + 1].name))
-        for place, (strategy, estimate) in enumerate(diff.estimates.items()):
-            if estimate is None:
-                continue
-            height = max(1, _HEIGHT * estimate.bytes // most)
-            yield (
-                f'<rect class="{strategy.value}" x="{left + _BAR * place}" '
-                f'y="{10 + _HEIGHT - height}" width="{_BAR - 2}" height="{height}">'
-                f"<title>{name}, {STRATEGY_NAMES[strategy]}: {size_text(estimate.bytes)}</title>"
-                "</rect>"
-            )
-        x, y = left + _BAR * len(Strategy) // 2, 10 + _HEIGHT + 16
-        yield f'<text x="{x}" y="{y}" transform="rotate(35 {x} {y})">{name}</text>'
-    yield "</svg></div>"
+    groups = [
+        page.Group(release.name, list(_bars(release.name, diff)))
+        for release, diff in zip(history.releases[1:], history.diffs, strict=False)
+    ]
+    title = "Bytes that each update moves, by strategy; the table below has the numbers"
+    yield from page.chart(title, groups)
+
+
+def _bars(name: str, diff: ImageDiff) -> Iterator[list[page.Piece]]:
+    for colour, (strategy, estimate) in zip(page.COLOURS, diff.estimates.items(), strict=True):
+        if estimate is None:
+            yield []
+            continue
+        text = f"{name}, {STRATEGY_NAMES[strategy]}: {size_text(estimate.bytes)}"
+        yield [page.Piece(colour, estimate.bytes, text)]
 
 
 def _updates(history: History) -> Iterator[str]:
@@ -193,7 +148,3 @@ def _footer(history: History) -> Iterator[str]:
         f"<p><small>Made by bootc-py: {size_text(read.received_bytes)} received in "
         f"{count_text(read.requests, 'request')}.{whole}</small></p>"
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 24 else text[:23] + "…"

@@ -105,8 +105,11 @@ def repositories(names: Iterable[str], which: Names, below: str = "") -> list[st
     path.
     """
     prefix = f"{below.strip('/')}/" if below.strip("/") else ""
+    # A layout may have images without a repository's name, in none below a path.
     listed = which.names or tuple(
-        name[len(prefix) :] for name in names if name.startswith(prefix) and name != prefix
+        name[len(prefix) :]
+        for name in names
+        if name.startswith(prefix) and (name != prefix or not prefix)
     )
     return [name for name in dict.fromkeys(listed) if _allowed(name, which)]
 
