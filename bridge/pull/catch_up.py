@@ -55,10 +55,7 @@ def catch_up(
     todo = sorted(each for each in missing if is_checksum(each))
     if not todo:
         return 0
-    if cut is None:
-        from bridge.layer import rollsum  # which needs numpy, and that a while to be there
-
-        cut = rollsum.cut
+    cut = cut or _as_chunked
     batches = iter([todo[at : at + _TOGETHER] for at in range(0, len(todo), _TOGETHER)])
     threads = os.cpu_count() or 1
     done = left = 0
@@ -80,6 +77,14 @@ def catch_up(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _as_chunked(chunks: Iterable[bytes]) -> Iterable[tuple[int, bool]]:
+    # It needs numpy, and that a while to be there; after most pulls only links are left, and
+    # nothing is to be cut.
+    from bridge.layer import rollsum
+
+    return rollsum.cut(chunks)
 
 
 def _read(repo: Repository, checksums: list[str], cut: Cut) -> _Batch:

@@ -50,8 +50,9 @@ class ContentRows:
             if checksum is None:  # it was left out
                 continue
             digest = file.digest if digests is None else digests[file.offset, file.size]
-            if known(digest) != (checksum, 0, file.size):
-                yield digest, Place(checksum, 0, file.size)
+            if known(digest) == (checksum, 0, file.size):
+                continue  # and so are its pieces, which were told with it
+            yield digest, Place(checksum, 0, file.size)
             if len(file.pieces) == 1:
                 continue
             offset = 0

@@ -81,7 +81,9 @@ ALL = {"one": "one", "two": "two", "three": "three"}
         pytest.param([], ALL, [ONE, *TWO, THREE], id="all is new"),
         pytest.param([ONE, *TWO, THREE], ALL, [], id="all is known"),
         pytest.param([ONE], ALL, [*TWO, THREE], id="one is known"),
-        pytest.param(TWO[:2], ALL, [ONE, TWO[2], THREE], id="a piece is not"),
+        pytest.param(TWO[:1], ALL, [ONE, THREE], id="a file is known, so are its pieces"),
+        pytest.param(TWO[1:], ALL, [ONE, TWO[0], THREE], id="its pieces are known"),
+        pytest.param(TWO[1:2], ALL, [ONE, TWO[0], TWO[2], THREE], id="a piece is known"),
         # Known, but of another object: with another owner, say, or a piece of a larger file.
         pytest.param(
             [(ONE[0], Place(object_of("other"), 0, 10))],
