@@ -132,6 +132,31 @@ def test_indexes_signatures_and_referrers_follow(both: Mirrored) -> None:
     both.same("a/b")
 
 
+def test_an_index_is_read_for_a_digest_tag_that_nothing_else_explains(both: Mirrored) -> None:
+    """Without a state it is not known what an index lists, and nearly always that is not needed."""
+    plain, index, image = indexed("zero"), indexed("one", "two"), made("three")
+    both.publish("a", {"a": plain, "i": index, "m": image})
+    both.publish("a", {f"{fallback_tag(index.digest)}.sig": made("signature")})
+    assert both.run(both.job("a")).exit_code == 0
+    anew = both.run(both.job("a"), state=both.state / "none")
+    assert anew.totals.tags["unchanged"] == 3
+    assert asked(both.source) == {"GET tags": 1, "HEAD manifests": 4, "GET referrers": 1}
+    assert asked(both.target) == {"GET tags": 1, "HEAD manifests": 4}
+    child = index.document["manifests"][1]["digest"]
+    both.publish("a", {f"{fallback_tag(Digest(child))}.sig": made("of a child")})
+    # Both indexes are read where the one comes first that it is not, and the signature is brought.
+    for state, brought in (("none", 1), ("more", 0)):
+        done = both.run(both.job("a"), state=both.state / state)
+        assert done.exit_code == 0, done.failures
+        assert sum(each.followers for each in done.jobs[0].tags) == brought
+        assert 1 <= asked(both.source)["GET manifests"] - brought <= 2
+        both.same("a")
+    known = both.run(both.job("a"), state=both.state / "more")
+    assert known.totals.tags["unchanged"] == 3
+    assert asked(both.source)["HEAD manifests"] == 5
+    assert asked(both.source).get("GET manifests", 0) <= 1
+
+
 def test_a_repository_that_fails_leaves_the_others(both: Mirrored) -> None:
     for name in ("a", "b", "c"):
         both.publish(name, {"v1": made(name), "v2": made(name, "more")})

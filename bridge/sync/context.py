@@ -6,8 +6,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from bridge.errors import BridgeError
+from bridge.oci.digest import Digest
 from bridge.registry.meter import Meter
 from bridge.sync.hosts import Hosts
 from bridge.sync.model import Job
@@ -58,6 +60,14 @@ class Context:
         self.check()
 
 
+class Unread(NamedTuple):
+    """An index at the source."""
+
+    key: str
+    """The tag, or the digest, that it has at the target."""
+    digest: Digest
+
+
 @dataclass(slots=True)
 class Repository:
     """A repository of the source, and the one of the target; names are those below the places."""
@@ -70,8 +80,34 @@ class Repository:
     """Those tags that name a digest, by that."""
     there: frozenset[str] | None = None
     """The tags at the target then; None: it is not known."""
+    unread: list[Unread] = field(default_factory=list)
+    """Indexes that are there, and of which it is not known what they list."""
     _begun: set[str] = field(default_factory=set)
+    _claimed: set[str] = field(default_factory=set)
+    _open: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def enter(self) -> None:
+        """Take that one more tag of it is to be done; the first one is its list of tags."""
+        with self._lock:
+            self._open += 1
+
+    def leave(self) -> bool:
+        """Take that a tag is done; tell whether it was the last."""
+        with self._lock:
+            self._open -= 1
+            return not self._open
+
+    def claim(self, subject: str) -> None:
+        """Take that it is known whose digest this is."""
+        with self._lock:
+            self._claimed.add(subject)
+
+    @property
+    def has_unclaimed(self) -> bool:
+        """Whether there are digest tags of a digest that nobody has claimed."""
+        with self._lock:
+            return not self.digest_tags.keys() <= self._claimed
 
     def begin(self, what: str) -> bool:
         """Tell whether the caller is the first to do something of that name."""

@@ -43,6 +43,7 @@ class Followers:
         """Have all at the target that follows a manifest; with `tags_only` what is not found by a
         tag is not looked for. Raises what `move` raises."""
         context, repository = self._context, self._repository
+        repository.claim(subject)
         listing = fallback_tag(subject)
         for tag in repository.digest_tags.get(subject, ()):
             if tag != listing and context.job.digest_tags:

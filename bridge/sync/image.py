@@ -8,21 +8,20 @@ it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from bridge import limits
 from bridge.oci.digest import Digest
-from bridge.oci.model import INDEX_TYPES, Descriptor, Index, Manifest, parse_config
+from bridge.oci.model import INDEX_TYPES, Index, Manifest, parse_config
 from bridge.push.copy import Part, blobs_of, documents_below, move
 from bridge.push.origin import Origin
 from bridge.push.report import CopiedBlob
 from bridge.registry.meter import Meter
 from bridge.registry.outcome import Outcome
 from bridge.sync import hooks
-from bridge.sync.context import Context, Repository, Stopped, flat
+from bridge.sync.context import Context, Repository, Stopped, Unread, flat
 from bridge.sync.follow import Followers, opened
 from bridge.sync.model import Kind, Place
 from bridge.sync.narrow import Narrowed, narrow, parsed
@@ -154,8 +153,7 @@ class _Work:
             return False, there
         self.target_digest = there
         wrote = 2 if known is not None and known.target == there and known.wrote else 0
-        below = tuple(self._below(head))
-        self._keep(Written(repository.target, key, self._tag, head.digest, there, wrote, below))
+        self._keep(Written(repository.target, key, self._tag, head.digest, there, wrote))
         return True, there
 
     def _expected(self, head: Head) -> str | None:
@@ -179,34 +177,26 @@ class _Work:
             self._wanted = narrow(self._context.job, self._origin, top)
         return self._wanted
 
-    def _below(self, head: Head) -> list[str]:
-        """Return what an index lists, where that is needed to find what refers to it."""
-        repository = self._repository
-        if head.media_type not in INDEX_TYPES or not repository.digest_tags:
-            return []
-        wanted = self._narrowed(head)
-        assert self._origin is not None
-        return list(_listed(self._origin, wanted.top, wanted.wants))
-
     def _unchanged(self, key: str, head: Head) -> None:
         job = self._context.job
         if not job.fast_check and self._follows:
             self.followers.bring(head.digest)
-            for each in self._listed_below(key, head):
-                self.followers.bring(Digest.parse(each), tags_only=True)
+            self._bring_below(key, head)
             self.blobs += self.followers.blobs
         if not self._context.dry:
             hooks.run(job.hooks.unchanged, "unchanged", self._about(key))
 
-    def _listed_below(self, key: str, head: Head) -> tuple[str, ...]:
-        """Return what an index lists, as the state knows it, or else once from the source."""
-        known = self._context.state.tag(self._repository.target, key)
-        if known is None:
-            return ()
-        if not known.below and (below := tuple(self._below(head))):
-            known = replace(known, below=below)
-            self._keep(known)
-        return known.below
+    def _bring_below(self, key: str, head: Head) -> None:
+        """Bring the digest tags of what an index lists, if that is known; else it is for later."""
+        repository = self._repository
+        if head.media_type not in INDEX_TYPES or not repository.digest_tags:
+            return
+        known = self._context.state.tag(repository.target, key)
+        if known is None or not known.below:
+            repository.unread.append(Unread(key, head.digest))
+            return
+        for each in known.below:
+            self.followers.bring(Digest.parse(each), tags_only=True)
 
     @property
     def _follows(self) -> bool:
@@ -380,15 +370,3 @@ def _time(created: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _listed(
-    origin: Origin, index: Manifest | Index, wants: Callable[[Descriptor], bool], depth: int = 0
-) -> Iterator[Digest]:
-    """Yield the digests of what an index lists, and of what that lists; images are not read."""
-    if isinstance(index, Manifest) or depth >= limits.INDEX_DEPTH_MAX:
-        return
-    for entry in filter(wants, index.manifests):
-        if entry.media_type in INDEX_TYPES:
-            yield from _listed(origin, origin.document(entry), wants, depth + 1)
-        yield entry.digest

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.registry.meter import Meter
 from bridge.sync import hooks, select, shard
+from bridge.sync.below import bring_below
 from bridge.sync.collector import Collector
 from bridge.sync.context import Context, Repository, flat
 from bridge.sync.deletion import Deletions
@@ -105,6 +106,7 @@ class JobRun:
             if context.stop.is_set():
                 return
             self._begin(repository, choice)
+        self._leave(repository)
         if deletions is not None:
             deletions.look(repository)
 
@@ -157,6 +159,7 @@ class JobRun:
         return name
 
     def _begin(self, repository: Repository, choice: Choice) -> None:
+        repository.enter()
         with self._left:
             self._open += 1
 
@@ -164,6 +167,7 @@ class JobRun:
             try:
                 for report in sync_tag(self._context, repository, choice.tag, choice.younger_than):
                     self._collector.add(report)
+                self._leave(repository)
             finally:
                 with self._left:
                     self._open -= 1
@@ -175,6 +179,12 @@ class JobRun:
             with self._left:
                 self._open -= 1
             raise
+
+    def _leave(self, repository: Repository) -> None:
+        """Take that a tag is done; after the last one there may be something left."""
+        if repository.leave():
+            for report in bring_below(self._context, repository, self._listings):
+                self._collector.add(report)
 
     def _wait(self) -> None:
         """Wait until all that was begun is done."""
