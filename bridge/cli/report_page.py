@@ -192,7 +192,8 @@ def _packages(diff: ImageDiff) -> Iterator[str]:
 
 def _releases(history: History) -> Iterator[str]:
     yield "<h2>Images</h2><div class=wide><table><thead><tr><th>image</th><th>tags</th>"
-    yield "<th>created</th><th class=n>size</th><th class=n>layers</th><th>digest</th></tr></thead><tbody>"
+    yield "<th>created</th><th class=n>size</th><th class=n>layers</th><th>digest</th></tr>"
+    yield "</thead><tbody>"
     for each in reversed(history.releases):
         created = "" if each.created is None else each.created.strftime("%Y-%m-%d %H:%M")
         tags = html_text(", ".join(each.tags))

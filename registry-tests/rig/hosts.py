@@ -71,7 +71,20 @@ def installed(
 ) -> Machine:
     """A machine in the directory `work`, with `image` on its disk. `stock` is what its own registry
     has, by REPOSITORY:TAG; it follows the image `follows` of that."""
-    disk, data, content = work / "disk.img", work / "data.img", work / "content"
+    content = work / "content"
+    (content / "registry").mkdir(parents=True)
+    published.clone(published.storage(stock), content / "registry")
+    shutil.copy(require("docker-registry"), content)
+    (content / "registry.yml").write_text(_CONFIG)
+    return on_disk(work, image, content, _DATA_MEBIBYTES, follows, *options)
+
+
+def on_disk(
+    work: Path, image: str, content: Path, mebibytes: int, follows: str, *options: str | Path
+) -> Machine:
+    """A machine in the directory `work`, with `image` on its disk, and `content` on a data disk
+    of that size. It follows the image `follows` of its own registry."""
+    disk, data = work / "disk.img", work / "data.img"
     with disk.open("wb") as file:
         file.truncate(_DISK_SIZE)
     done = bootc_py(
@@ -80,11 +93,7 @@ def installed(
         *(f"--karg={each}" for each in qemu.KARGS), *options,
     )  # fmt: skip
     assert done.code == 0, done.err
-    (content / "registry").mkdir(parents=True)
-    published.clone(published.storage(stock), content / "registry")
-    shutil.copy(require("docker-registry"), content)
-    (content / "registry.yml").write_text(_CONFIG)
-    qemu.data_disk(data, content, _DATA_MEBIBYTES)
+    qemu.data_disk(data, content, mebibytes)
     machine = Machine(disk, data, work)
     machine.prepare()
     return machine
