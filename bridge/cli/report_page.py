@@ -125,7 +125,7 @@ def _chart(history: History) -> Iterator[str]:
 
 def _step(most: int) -> int:
     """Return what the scale goes up by: 1, 2 or 5 and zeros, and few of them reach `most`."""
-    power = 10 ** (len(str(most)) - 1)
+    power: int = 10 ** (len(str(most)) - 1)
     wanted = (power // 5, power // 2, power, 2 * power, 5 * power)
     return next(each for each in wanted if each and -(-most // each) <= _GRID + 1)
 
