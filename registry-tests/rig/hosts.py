@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from rig import efi_loaders, published, qemu
 from rig.command import PLAIN_HTTP, bootc_py
 from rig.peers import require
-from rig.qemu import Machine
+from rig.qemu import Machine, Said
 from rig.registry import run_registry
 from tools.images import build, cache
 from tools.images.layout import Layout
@@ -97,3 +98,17 @@ def on_disk(
     machine = Machine(disk, data, work)
     machine.prepare()
     return machine
+
+
+def booted(said: Said) -> str:
+    """The digest of the image that runs, from `status`."""
+    digest: str = json.loads(said.ok)["status"]["booted"]["image"]["imageDigest"]
+    return digest
+
+
+def agreed(status: Said, admin: Said) -> None:
+    """`ostree admin status` marks the deployment as booted that `status` says is."""
+    of_it = json.loads(status.ok)["status"]["booted"]["ostree"]
+    name = f"{of_it['stateroot']} {of_it['checksum']}.{of_it['deploySerial']}"
+    lines = admin.ok.splitlines()
+    assert f"* {name}" in [line.strip() for line in lines], admin.text
