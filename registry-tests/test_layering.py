@@ -77,6 +77,7 @@ def builder() -> Iterator[Builder]:
         made = Builder(work / "build")
         made.prepare(CONTAINERFILE, {"localhost/os/host:v1": build.image("host", "v1", "plain")})
         yield made
+        made.close()
 
 
 @pytest.fixture
