@@ -26,8 +26,10 @@ from tools.images import build, cache
 from tools.images import layout as oci
 from tools.images.layout import Layout
 
+# Of a stage without a step buildah (1.28) leaves its container, mounted.
 CONTAINERFILE = """\
 FROM localhost/os/host:v1 AS published
+LABEL org.opencontainers.image.title="os/published"
 FROM published AS layered
 ARG SOURCE_DATE_EPOCH
 RUN --mount=type=bind,source=packages,target=/run/packages \\
@@ -77,7 +79,6 @@ def builder() -> Iterator[Builder]:
         made = Builder(work / "build")
         made.prepare(CONTAINERFILE, {"localhost/os/host:v1": build.image("host", "v1", "plain")})
         yield made
-        made.close()
 
 
 @pytest.fixture

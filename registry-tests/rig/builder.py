@@ -55,14 +55,6 @@ class Builder:
             command = [require("skopeo"), "copy", "--quiet", layout.reference, target]
             subprocess.run(command, check=True, capture_output=True)
 
-    def close(self) -> None:
-        """Unmount what buildah has left mounted in its storage: a step with a mount of its own is
-        enough for that."""
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            place = line.split()[4]
-            if place.startswith(f"{self.work}/"):
-                subprocess.run(["umount", "--lazy", place], check=True)
-
     def build(self, tag: str, *options: str) -> Done:
         return bootc_py(
             "build", "--tag", tag, "--repo", self.repo, "--isolation=chroot", "--compression=zstd",
