@@ -28,7 +28,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left;
   vertical-align: top }
-td.n, th.n { text-align: right; white-space: nowrap }
+th { vertical-align: bottom } td.n, th.n { text-align: right } td.n { white-space: nowrap }
 code { overflow-wrap: anywhere } summary { cursor: pointer; padding: .3rem 0 }
 svg { display: block; flex: none }
 svg text { fill: currentColor; font-size: 12px }
