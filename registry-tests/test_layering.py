@@ -118,17 +118,19 @@ def package(builder: Builder, version: str) -> None:
     )  # fmt: skip
 
 
-def built(builder: Builder, machine: Machine, previous: str | None = None, *options: str) -> Layout:
-    """Build into the layout on the machine's disk; what is now `next` there. By default that which
-    was so far is the image before it."""
+def built(builder: Builder, machine: Machine, previous: str, *options: str) -> Layout:
+    """Build, and bring the layout to the machine's disk; what is now `next` there.
+
+    The disk is not mounted while steps run, for they have mounts of their own: what they would
+    keep of it this side would go on to see, and not what the machine makes of it.
+    """
+    layout = builder.work / "images"
+    builder.built(f"oci:{layout}:next", "--target=layered", f"--previous={previous}", *options)
     with machine.mounted() as root:
         (stateroot,) = root.glob("ostree/deploy/*")
         place = stateroot / LAYOUT.lstrip("/")
-        place.mkdir(parents=True, exist_ok=True)
-        reference = f"oci:{place}:next"
-        previous = previous or reference
-        builder.built(reference, "--target=layered", f"--previous={previous}", *options)
-        return oci.read(place)
+        subprocess.run(["cp", "--recursive", "--update", f"{layout}/.", place], check=True)
+    return oci.read(layout)
 
 
 def packed_initramfs() -> bytes:
@@ -163,7 +165,7 @@ def test_a_build_is_what_the_machine_boots_next(
     _moved(json.loads(first["switch"].ok), published, one, 10_000_000)
 
     package(builder, "2")
-    two = built(builder, machine, None, "--no-lint")
+    two = built(builder, machine, f"oci:{builder.work}/images:next", "--no-lint")
     initramfs = "sha256sum $(find /usr/lib/modules /boot/ostree -name 'initramfs*.img')"
     (second,) = machine.run(
         [
@@ -206,7 +208,7 @@ def _moved(report: dict[str, Any], before: Layout, after: Layout, most: int) -> 
 
 def _is_layered(said: dict[str, Said], image: Layout, version: str, boots: str) -> None:
     """Holds what is said to the package's version in that image, and in all boots so far."""
-    assert hosts.booted(said["status"]) == image.digest
+    assert hosts.booted(said["status"]) == image.digest, said["admin"].text
     hosts.agreed(said["status"], said["admin"])
     spec = json.loads(said["status"].ok)["status"]["booted"]["image"]["image"]
     assert (spec["transport"], spec["image"]) == ("oci", f"{LAYOUT}:next")
