@@ -129,6 +129,7 @@ def built(builder: Builder, machine: Machine, previous: str, *options: str) -> L
     with machine.mounted() as root:
         (stateroot,) = root.glob("ostree/deploy/*")
         place = stateroot / LAYOUT.lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "--recursive", "--update", f"{layout}/.", place], check=True)
     return oci.read(layout)
 
