@@ -21,6 +21,14 @@ class UsageError(BridgeError):
     exit_code = 2
 
 
+class ConfigurationError(UsageError):
+    """A configuration file is wrong: every mistake in it, each with its place."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
+
+
 class NotAuthorised(BridgeError):
     """The registry refused our credentials, or wants some that we do not have."""
 

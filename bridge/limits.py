@@ -56,6 +56,12 @@ TAG_PAGES_MAX = 1000
 """Pages of a tag list: a registry that always links to another one would never end."""
 TAG_PAGE_MAX = 4 * MIB
 """A page of 1,000 tags of 128 characters is 135 KB."""
+CATALOG_PAGES_MAX = 1000
+"""Pages of a catalog, as of a tag list."""
+CATALOG_PAGE_MAX = 4 * MIB
+"""A page of 1,000 names of 255 characters is 260 KB."""
+REPOSITORIES_MAX = 100_000
+"""Repositories of one registry: their names are held in memory."""
 REFERRERS_PAGES_MAX = 100
 """Pages of a list of referrers: an image has a handful of them, a page hundreds."""
 REFERRERS_TRIES = 50
@@ -314,8 +320,48 @@ CHANGELOG_READ = 64 * KIB
 """What is read of a package's changelog, unpacked: years of it, and only its times are wanted."""
 
 # -- sync jobs -------------------------------------------------------------------------------
+SYNC_CONNECTIONS_MAX = 8
+"""To the health and metrics of a sync server at once: each is a thread, and a scraper and two
+probes need three."""
+SYNC_REQUEST_MAX = 8 * KIB
+"""Bytes of a request's head there: a scraper sends some hundred."""
+SYNC_REQUEST_TIMEOUT = 5.0
+"""Seconds in which that head has to arrive: who sends a byte a second holds a thread no longer."""
+SYNC_HISTORY_MAX = 16 * MIB
+"""Of `history.jsonl` in the state of sync jobs; then it becomes `history.jsonl.1`, in the place of
+what was that. At 3 kB for a run of a few jobs some ten thousand runs, the younger half always."""
+SYNC_RECORD_MAX = 256 * KIB
+"""Of one line there: of a run with more jobs or failures than that holds, the lists are cut."""
+SYNC_RUNS_SHOWN = 1000
+"""Of the history, its end: held in memory, and more bars than a screen has room for."""
 SYNC_REQUESTS_AT_ONCE = 8
 """To one registry, unless the configuration says otherwise: what hides the round trips of many
 small questions, and what registries do not take for an attack."""
 SYNC_IMAGES_AT_ONCE = 6
 """Of all jobs that run, unless the configuration says otherwise: more wait for the same hosts."""
+SYNC_BLOBS_KNOWN = 200_000
+"""Blobs of which a run remembers that a target has them, some 300 bytes each; of those before, it
+asks again."""
+SYNC_TAGS_REPORTED = 20_000
+"""Tags of one job that a report lists, some 600 bytes each; beyond, unchanged ones are counted."""
+SYNC_FAILURES_REPORTED = 10_000
+"""Failures of one job that a report lists; beyond, they are counted."""
+SYNC_CONFIG_MAX = 1 * MIB
+"""A configuration: a job is some 300 bytes, so thousands; a Kubernetes ConfigMap has this limit."""
+SYNC_CONFIG_NODES_MAX = 100_000
+"""Keys and values of a configuration, those that anchors repeat counted again: each becomes an
+object in memory, and nine lines of aliases to one another would be a billion."""
+SYNC_CONFIG_DEPTH_MAX = 20
+"""Lists and mappings in one another; a configuration needs seven. An alias in itself has no end."""
+SYNC_MISTAKES_MAX = 20
+"""Mistakes of a configuration that are told at once: who has more begins with these."""
+SYNC_SECRET_MAX = 64 * KIB
+"""A file with a password, or what `{{file}}` reads: tokens have a few KiB."""
+SYNC_TEMPLATE_MAX = 64 * KIB
+"""Characters of a template, and of what it makes: references, which have some hundred."""
+SYNC_PATTERN_MEMORY_MAX = 8 * MIB
+"""For one regular expression, compiled: RE2's own default."""
+SYNC_SHARDS_MAX = 1000
+"""Processes that share a configuration: each of them lists all catalogs."""
+SYNC_HOOK_TIMEOUT = 600.0
+"""Seconds for one hook: it may scan an image, but one that hangs must not hold a job for ever."""

@@ -6,6 +6,7 @@ The images are taken from the cache and built first if they are missing (root, m
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,6 +30,34 @@ __all__ = ["removable"]
 mounts.be_private()
 
 Images = Mapping[tuple[str, str, str], Layout]
+
+LONG = ("test_boot.py", "test_boot_loaders.py", "test_composefs_boot.py")
+"""Files that take minutes with a few tests. What starts last is what all wait for, so they start
+first, and all others by how many tests they have (tools/test.sh has xdist keep this order)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files in the order in which they are to start."""
+    tests = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int, str]:
+        name = item.path.name
+        return LONG.index(name) if name in LONG else len(LONG), -tests[item.path], name
+
+    items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which files took longest: what to look at when all of it takes too long."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for each in reports:
+            if isinstance(each, pytest.TestReport):
+                seconds[each.nodeid.partition("::")[0]] += each.duration
+    if seconds:
+        terminalreporter.section("seconds by file")
+    for name, took in seconds.most_common(20):
+        terminalreporter.write_line(f"{took:7.1f} {name}")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from rig import forky, ports, store
 from rig.builder import Builder
 from rig.command import PLAIN_HTTP, bootc_py
 from rig.peers import require
-from rig.registry import Registry, run_registry
+from rig.registry import run_registry
 
 from bridge.build.rechunk import COMPONENTS_KEY
 from tools.images import build as images
@@ -186,19 +186,32 @@ def test_what_cannot_be_built(
     assert message in done.error
 
 
-def test_a_registry_that_is_not_there(builder: Builder, first: Layout) -> None:
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """One who builds an image of one file, for what does not depend on what is built."""
+    builder = Builder(tmp_path_factory.mktemp("small") / "one", ("--no-lint",))
+    builder.prepare("FROM scratch\nCOPY tree /\n", {})
+    (builder.context / "tree/usr/share").mkdir(parents=True)
+    (builder.context / "tree/usr/share/file").write_text("content\n")
+    return builder
+
+
+def test_a_registry_that_is_not_there(small: Builder) -> None:
     name = f"127.0.0.1:{ports.free_port()}/os/built:v1"
-    done = builder.build(name, "--push", PLAIN_HTTP, "--retry-times=0", "--version=1", "--quiet")
+    done = small.build(name, "--push", PLAIN_HTTP, "--retry-times=0", "--version=1", "--quiet")
     assert done.code == 5
     assert name in done.error
 
 
-def test_a_previous_image_that_is_not_there_yet(
-    builder: Builder, first: Layout, registry: Registry
-) -> None:
-    previous = f"{registry.host}/os/none:v0"
-    done = builder.build(f"oci:{builder.work}/none:v1", f"--previous={previous}", PLAIN_HTTP,
-                         "--version=1")  # fmt: skip
+def test_a_previous_image_that_is_not_there_yet(small: Builder, tmp_path: Path) -> None:
+    done = small.build(f"oci:{tmp_path}/without:v1", "--version=1")
+    assert done.code == 0, done.err
+    with run_registry() as registry:
+        previous = f"{registry.host}/os/none:v0"
+        done = small.build(f"oci:{tmp_path}/none:v1", f"--previous={previous}", PLAIN_HTTP,
+                           "--version=1")  # fmt: skip
     assert done.code == 0, done.err
     assert "no previous image" in done.err
-    assert oci.read(builder.work / "none").digest == first.digest
+    image = oci.read(tmp_path / "none")
+    assert image.digest == oci.read(tmp_path / "without").digest
+    assert components(image) == [["unpackaged"]]

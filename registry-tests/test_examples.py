@@ -1,6 +1,7 @@
 """The examples that users start from, and the tool that tells whether they can be built twice.
 
-The desktop is big: it is looked at where BOOTC_PY_DESKTOP is set, and built if need be.
+The desktop is big: it is looked at where BOOTC_PY_DESKTOP is set, and built if need be. Others than
+the base are built twice where BOOTC_PY_TWICE is set: it takes minutes for each.
 """
 
 from __future__ import annotations
@@ -8,16 +9,19 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from rig import store
 from rig.command import pull
+from rig.peers import require
 
 from tools.images import build, cache, layout, reproduce
 from tools.images.layout import Layout
-from tools.images.spec import EXAMPLES, IMAGES, SOURCE_DATE_EPOCH
+from tools.images.spec import ALL, EXAMPLES, IMAGES, SOURCE_DATE_EPOCH, Image
 
 WITH_DESKTOP = [
     name if name in IMAGES else pytest.param(
@@ -28,6 +32,84 @@ WITH_DESKTOP = [
     )
     for name in EXAMPLES
 ]  # fmt: skip
+
+
+TWICE = [
+    name if name == "base" else pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            not os.environ.get("BOOTC_PY_TWICE"), reason="BOOTC_PY_TWICE is not set"
+        ),
+    )
+    for name in EXAMPLES
+]  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="builds images as root")
+@pytest.mark.parametrize("name", TWICE)
+def test_an_example_built_twice_is_one_image(name: str) -> None:
+    """Elsewhere, later, by a user with another umask, and lint has nothing to say of either."""
+    pairs = 0
+    for pair in reproduce.reproduce([name], "v1"):
+        assert list(reproduce.differences(pair.first, pair.second)) == []
+        assert pair.first.digest == pair.second.digest
+        assert pair.first.path != pair.second.path
+        pairs += 1
+    assert pairs == 1
+
+
+PROGRAMS = ("dash", "date", "mkdir")
+MAKE_ROOTFS = """#!/bin/sh
+set -eu
+cd "${{0%/*}}"
+umask 022
+mkdir root root/usr root/usr/share && ln -s usr/bin usr/lib usr/lib64 root
+for file in {files}; do
+    mkdir -p "root/usr/${{file%/*}}" && cp -L "$file" "root/usr/$file"
+done
+mv root/usr/usr/bin root/usr/bin && mv root/usr/bin/dash root/usr/bin/sh && rm -r root/usr/usr
+tar -cf "$1" --owner=0 --group=0 --sort=name --mtime=@0 -C root .
+"""
+CONTAINERFILE = """FROM scratch
+ADD rootfs.tar /
+ARG SOURCE_DATE_EPOCH
+RUN date +%F >/usr/share/day && date -d "@$SOURCE_DATE_EPOCH" >/usr/share/epoch && \\
+    mkdir /usr/share/made
+"""
+
+
+@dataclass(frozen=True)
+class Dated(Image):
+    """An image whose step writes what day it is."""
+
+    place: Path = Path()
+
+    @property
+    def directory(self) -> Path:
+        return self.place
+
+
+def needed(program: str) -> set[str]:
+    """A program of this machine, and the libraries that it takes."""
+    path = require(program)
+    shown = subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
+    return {path, *(word for word in shown.split() if word.startswith("/"))}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="builds images as root")
+def test_the_day_of_a_build_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is built twice is built on two days: a step that writes the date makes two images."""
+    files = sorted(set[str]().union(*map(needed, PROGRAMS)))
+    script = tmp_path / "make-rootfs"
+    script.write_text(MAKE_ROOTFS.format(files=" ".join(files)))
+    script.chmod(0o755)
+    (tmp_path / "Containerfile").write_text(CONTAINERFILE)
+    monkeypatch.setitem(ALL, "dated", Dated("dated", place=tmp_path))
+    skipped = ("api-base-directories", "baseimage-composefs", "baseimage-root", "nonempty-boot")
+    for pair in reproduce.reproduce(["dated"], "v1", skipped):
+        assert not pair.same
+        (difference,) = reproduce.differences(pair.first, pair.second)
+        assert re.fullmatch(r"layer \d+: usr/share/day: content \w+ and \w+", difference)
 
 
 @pytest.mark.parametrize("name", WITH_DESKTOP)

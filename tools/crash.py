@@ -1,9 +1,10 @@
-"""`python3 -m tools.crash every|random|power|machine`: kills, failing calls, power cuts.
+"""`python3 -m tools.crash every|random|power|machine|sync`: kills, failing calls, power cuts.
 
 every    small images: each command disturbed at every call that changes files, or at some
 random   images of real size: each command killed at random moments, round after round
 power    small images: the power goes at random calls, on a disk that keeps only what was synced
 machine  a machine in QEMU: the power goes at random moments, and it boots again, round after round
+sync     a mirror of many tags: the job is killed at random moments, round after round
 
 Needs root, docker-registry, skopeo, ostree, gcc; `random` and `machine` the images of tools/images
 too, and `machine` QEMU, dosfstools, fdisk, mtools.
@@ -25,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[1:1] = [str(ROOT), str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
-from rig import mounts  # noqa: E402
+from rig import corpus, mounts, syncing  # noqa: E402
 from rig.command import Done  # noqa: E402
 from rig.crash import chance, finalise, machine, power, rounds, scenes, zygote  # noqa: E402
 from rig.crash.shim import Call, Disturbance  # noqa: E402
@@ -128,6 +129,15 @@ def _machine(options: argparse.Namespace) -> Iterator[Row]:
             yield *(number + 1, *"-----"), _since(started), [str(error)[:500]]
 
 
+def _sync(options: argparse.Namespace) -> Iterator[Row]:
+    content = corpus.made(options.repositories, options.tags)
+    with rounds.fast_directory() as work, syncing.run_mirror(work, content) as mirror:
+        series = syncing.kills(mirror, content, options.rounds, options.seed, options.most)
+        for number, done in enumerate(series, 1):
+            ended = "ended" if done.ended else "killed"
+            yield number, f"{done.seconds:.1f}", ended, done.fetched, len(done.faults), done.faults
+
+
 def publish(registry: Registry, name: str, work: Path) -> Iterator[chance.Published]:
     """Pushes three images that share some layers: small ones, or the project's base or server."""
     layouts: list[tuple[str, Layout]]
@@ -189,6 +199,19 @@ def _parser() -> argparse.ArgumentParser:
     every.add_argument("--rounds", type=int, default=0, help="so many calls of each (default: all)")
     every.add_argument("--seed", type=int, default=1, help="which they are")
     every.set_defaults(run=_every, heading="   scene     calls    rounds    faults   seconds")
+
+    jobs = kinds.add_parser("sync")
+    jobs.add_argument("--rounds", type=int, default=30, help="default: %(default)s")
+    jobs.add_argument("--seed", type=int, default=1)
+    jobs.add_argument("--repositories", type=int, default=corpus.REPOSITORIES)
+    jobs.add_argument("--tags", type=int, default=corpus.TAGS)
+    jobs.add_argument(
+        "--most",
+        type=float,
+        default=8.0,
+        help="seconds until a kill at most (default: %(default)g)",
+    )
+    jobs.set_defaults(run=_sync, heading="   round   seconds                 blobs    faults")
 
     chances = kinds.add_parser("random")
     chances.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(chance.COURSES))

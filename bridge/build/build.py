@@ -96,7 +96,9 @@ def build(
         clock.lap("import")
         image = images.find(repo, raw)
         with ExitStack() as stack:
-            contents = with_packed_initramfs(of_commit(repo, image.checksum), name, stack, progress)
+            contents, packed = with_packed_initramfs(
+                of_commit(repo, image.checksum), name, stack, progress
+            )
             layout = stack.enter_context(LayoutWriter.open(f"{work}/layers", None))
             made = rechunk(
                 image,
@@ -113,7 +115,7 @@ def build(
         stored = pull(repo, made_of_it, labelled=False)
         clock.lap("store")
         if check is not None:
-            check(sources.stored(repo, made_of_it, finishing.epoch))
+            check(sources.stored(repo, made_of_it, finishing.epoch, packed))
             clock.lap("lint")
         with Transaction(repo) as transaction:
             transaction.set_ref(image_ref(reference), stored.commit)

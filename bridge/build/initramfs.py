@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from contextlib import ExitStack
 from functools import partial
@@ -19,23 +20,27 @@ _INITRAMFS = re.compile(r"usr/lib/modules/[^/]+/initramfs\.img")
 
 def with_packed_initramfs(
     contents: Contents, work: str, stack: ExitStack, progress: Progress
-) -> Contents:
-    """Return the view with each initramfs packed anew.
+) -> tuple[Contents, frozenset[str]]:
+    """Return the view with each initramfs packed anew, and the SHA-256 (hex) of each of them.
 
     `work` is a directory for what that takes, which lasts as long as `stack`. One that cannot be
     read stays as it is: the lints tell of it.
     """
     files: dict[str, BinaryIO] = {}
+    digests = set()
     for path, node in contents.nodes.items():
         if not (node.is_file and _INITRAMFS.fullmatch(path)):
             continue
+        digest = hashlib.sha256()
         target = stack.enter_context(TemporaryFile(dir=work))  # noqa: SIM115
         try:
             with TemporaryFile(dir=work) as spool:
                 for chunk in packed(partial(contents.chunks, node), spool):
                     target.write(chunk)
+                    digest.update(chunk)
         except MalformedImage as error:
             progress.message(f"/{path} stays as it is: {error}")
             continue
         files[path] = target
-    return replaced(contents, files) if files else contents
+        digests.add(digest.hexdigest())
+    return replaced(contents, files) if files else contents, frozenset(digests)

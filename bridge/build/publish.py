@@ -35,13 +35,13 @@ from bridge.pull import images
 from bridge.pull.images import StoredImage
 from bridge.pull.progress import Progress
 from bridge.pull.spool import spool_directory
-from bridge.push.compress import Compression
+from bridge.push.compress import Compression, check_level
 from bridge.push.copy import move
 from bridge.push.destination import Destination, open_destination
 from bridge.push.encapsulate import encapsulate_to, source_of_image
 from bridge.push.origin import Origin, open_origin, options_for
 from bridge.push.push import DEFAULT, PackedImage, pack_to
-from bridge.push.repack import repack
+from bridge.push.repack_all import Repacking
 from bridge.push.report import CopiedBlob, bytes_by_outcome
 from bridge.registry.options import NetworkOptions
 
@@ -238,9 +238,10 @@ def _copied(
     progress: Progress,
 ) -> _Image:
     if wanted.compression is not None:
-        packed = repack(source, top, place, wanted.compression, wanted.level, progress)
-        if packed is not None:
-            return _packed(packed, wanted.compression)
+        check_level(wanted.compression, wanted.level)
+        made = Repacking(source, place, wanted.compression, wanted.level, progress).run(top)
+        compression = wanted.compression if made.changed else None
+        return _Image(parse_document(made.document, made.media_type), made.blobs, compression)
     moved = move(source, top, place, progress)
     return _Image(moved.top, moved.blobs, None)
 

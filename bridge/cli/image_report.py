@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import ExitStack
-from pathlib import Path
 
 from bridge import limits
 from bridge.cli import options as shared
 from bridge.cli.image_diff import add_strategy
 from bridge.cli.units import count_text
-from bridge.errors import BridgeError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> int:
     import json
 
+    from bridge.cli.page import write
     from bridge.cli.report_page import render
     from bridge.compare.estimate import Strategy
     from bridge.compare.history import history
@@ -57,7 +55,7 @@ def _report(options: argparse.Namespace) -> int:
         )
         stack.enter_context(session)
         found = history(reference, session, options.tags, Strategy(options.strategy))
-    _write(Path(options.html), render(found))
+    write(options.html, render(found), "--html")
     if options.json:
         head = {"apiVersion": "bootc-py/v1", "kind": "ImageHistory", "repository": found.repository}
         print(json.dumps(head | found.to_json(), indent=2))
@@ -70,22 +68,3 @@ def _number(text: str) -> int:
     if not text.isdecimal() or not 2 <= int(text) <= limits.RELEASES_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 to {limits.RELEASES_MAX}")
     return int(text)
-
-
-def _write(path: Path, page: str) -> None:
-    """Put the page in the place of the file that is there, all of it or nothing; what is no file,
-    as /dev/stdout, is written to."""
-    if not path.name:
-        raise UsageError(f"--html {str(path)!r}: name a file")
-    try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            path.write_text(page, encoding="utf-8")
-            return
-        new = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            new.write_text(page, encoding="utf-8")
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
-    except OSError as error:
-        raise BridgeError(f"writing {path}: {error.strerror}") from error

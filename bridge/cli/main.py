@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bridge import __version__
-from bridge.errors import BridgeError, DamagedRepository, NoSpace, is_full
+from bridge.errors import (
+    BridgeError,
+    ConfigurationError,
+    DamagedRepository,
+    NoSpace,
+    is_full,
+)
 
 _COMMANDS = {
     "switch": "boot another image from the next boot on",
@@ -28,6 +34,7 @@ _COMMANDS = {
     "install": "install an image onto a disk or into a file system",
     "image": "pull, push, list, inspect, remove and prune stored images",
     "publish": "copy an image to where others get it, with what belongs to it",
+    "sync": "keep images of registries at other places, by a configuration",
     "health": "tell whether this deployment is good, and roll back one that is not",
     "build": "build an OS image from a Containerfile",
     "container": "prepare an image's root while it is built, and look for what is wrong in it",
@@ -56,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
+    except ConfigurationError as error:
+        _explain(options)
+        for mistake in error.mistakes:
+            _fail(mistake, error.exit_code)
+        return error.exit_code
     except BridgeError as error:
         _explain(options)
         hint = ""

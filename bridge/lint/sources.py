@@ -37,10 +37,15 @@ def directory(path: str, epoch: int | None = None) -> Iterator[Subject]:
         os.close(fd)
 
 
-def stored(repo: Repository, reference: ImageReference, epoch: int | None = None) -> Subject:
+def stored(
+    repo: Repository,
+    reference: ImageReference,
+    epoch: int | None = None,
+    packed: frozenset[str] = frozenset(),
+) -> Subject:
     """Look at an image of a repository, which must stay open; `NotFound` where it has none of that
-    name."""
-    return _image(repo, find(repo, reference), epoch)
+    name. `packed` is what `Subject` says."""
+    return _image(repo, find(repo, reference), epoch, packed)
 
 
 @contextmanager
@@ -55,7 +60,12 @@ def remote(
         yield _image(found.repo, found.image, epoch)
 
 
-def _image(repo: Repository, image: StoredImage, epoch: int | None) -> Subject:
+def _image(
+    repo: Repository,
+    image: StoredImage,
+    epoch: int | None,
+    packed: frozenset[str] = frozenset(),
+) -> Subject:
     try:
         layers = Layers.of(repo, image.config.diff_ids)
     except NotFound:
@@ -64,7 +74,8 @@ def _image(repo: Repository, image: StoredImage, epoch: int | None) -> Subject:
     if epoch is None:
         epoch = parse_created(image.config.created)
         made = layers_made(image.config.history)
-    return Subject(of_commit(repo, image.checksum), Kind.IMAGE, epoch, layers, made)
+    contents = of_commit(repo, image.checksum)
+    return Subject(contents, Kind.IMAGE, epoch, layers, made, packed=packed)
 
 
 def _is_root(fd: int) -> bool:

@@ -41,6 +41,9 @@ class Subject:
     """When each layer was made, by the image's history, if nothing else is said to be the epoch."""
     mounted: frozenset[str] = frozenset()
     """Mount points in a directory. They are in no layer, nor is what is in them."""
+    packed: frozenset[str] = frozenset()
+    """SHA-256 (hex) of each initramfs that whoever asks has just packed in the form that packing
+    again does not change: that of the same bytes need not be tried once more."""
 
     @cached_property
     def left_out(self) -> dict[str, Node]:

@@ -94,6 +94,8 @@ class Descriptor:
     platform: Platform | None = None
     artifact_type: str = ""
     """What kind of artifact a manifest is, if it is none of an image."""
+    external: bool = False
+    """It is said to be elsewhere (`urls`), and need not be where the document is."""
 
     @classmethod
     def parse(cls, value: object) -> Descriptor:
@@ -110,6 +112,7 @@ class Descriptor:
             annotations=_annotations(data),
             platform=None if where is None else _platform(_object(where, "platform")),
             artifact_type=_artifact_type(data),
+            external=bool(data.get("urls")),
         )
 
 

@@ -102,6 +102,11 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
+def is_repository(text: str) -> bool:
+    """Tell whether `text` may be a repository's name in a registry."""
+    return len(text) <= NAME_MAX and _REPOSITORY.fullmatch(text) is not None
+
+
 def is_short_name(text: str) -> bool:
     """Tell whether `text` has neither a transport nor a registry host (`alpine`, `a/httpd:1`)."""
     scheme, colon, _ = text.partition(":")

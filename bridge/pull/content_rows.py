@@ -1,7 +1,8 @@
 """What the content index is told of a layer: which objects its files and their pieces became.
 
-Only digests that were computed here are told: those of a stream that was rebuilt were, piece by
-piece, on the way into it; a whole blob's stream is hashed in the same spans as it passes.
+Only digests that were computed here are told: a whole blob's stream is hashed in the spans that its
+table of contents gives. In a stream that was rebuilt what was fetched was held to its digest; what
+came from the store has the one by which the index found it, which was computed when that was told.
 """
 
 from __future__ import annotations
@@ -39,17 +40,18 @@ class ContentRows:
     def keep(self) -> None:
         """Tell the index, now that the layer is in the store."""
         if self._contents is not None and self._index is not None:
-            known = self._known.get
-            self._contents.add(row for row in self._rows(self._index) if known(row[0]) != row[1])
+            self._contents.add(self._rows(self._index))
 
     def _rows(self, index: BlobIndex) -> Iterator[tuple[bytes, Place]]:
+        known = self._known.get
         digests = None if self._hasher is None else self._hasher.digests
         for file in index.files:
             checksum = self._objects.get(file.offset)
             if checksum is None:  # it was left out
                 continue
             digest = file.digest if digests is None else digests[file.offset, file.size]
-            yield digest, Place(checksum, 0, file.size)
+            if known(digest) != (checksum, 0, file.size):
+                yield digest, Place(checksum, 0, file.size)
             if len(file.pieces) == 1:
                 continue
             offset = 0
@@ -58,7 +60,8 @@ class ContentRows:
                     digest = piece.digest
                     if digests is not None:
                         digest = digests[file.offset + offset, piece.size]
-                    yield digest, Place(checksum, offset, piece.size)
+                    if known(digest) != (checksum, offset, piece.size):
+                        yield digest, Place(checksum, offset, piece.size)
                 offset += piece.size
 
 

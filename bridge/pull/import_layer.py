@@ -32,6 +32,7 @@ from bridge.pull.encapsulated import ingest_objects
 from bridge.pull.encapsulation import Role
 from bridge.pull.ingest import OnFile, ingest
 from bridge.pull.layer import Layer
+from bridge.pull.partial_plan import PartialPlan
 from bridge.pull.plan import LayerPlan
 from bridge.pull.progress import Progress
 from bridge.pull.rebuild import Rebuild
@@ -88,17 +89,23 @@ class LayerImporter:
     def run(self, planned: LayerPlan) -> LayerReport:
         """Bring one layer in, verified to its end unless only some of its objects are wanted.
 
-        A layer whose parts are not what they should be, or are not to be had, is fetched whole.
+        A layer whose parts are not what they should be, or are not to be had, is fetched whole;
+        but first it is looked for what of them is wrong.
         """
         meter = self.meter(planned)
         wanted = planned
+        careful = False
         while True:
             try:
-                commit, stats, unpacked = self._import(wanted, meter)
+                commit, stats, unpacked = self._import(wanted, meter, careful)
                 break
             except BridgeError as error:
                 if wanted.parts is not None and isinstance(error, _NOT_IN_PARTS):
-                    wanted = self._whole(wanted, error)
+                    if careful or not _store_may_be_wrong(wanted.parts, error):
+                        wanted = self._whole(wanted, error)
+                    else:
+                        self._again(wanted, error)
+                        careful = True
                     continue
                 if error.exit_code in (6, 7):
                     self._source.done(wanted.layer)  # what lies there is wrong, not unfinished
@@ -126,6 +133,16 @@ class LayerImporter:
             planned,
         )
 
+    def _again(self, wanted: LayerPlan, error: BridgeError) -> None:
+        """Have a layer put together once more; what was fetched for it is still here."""
+        if self._cancelled.is_set():
+            raise error
+        self._progress.message(
+            f"layer {wanted.layer.digest[:19]} is not what it should be ({error}); putting it "
+            "together again, with a look at each piece"
+        )
+        self._progress.advance(wanted, -self._read[wanted.diff_id])
+
     def _whole(self, wanted: LayerPlan, error: BridgeError) -> LayerPlan:
         if self._cancelled.is_set():
             raise error
@@ -136,7 +153,9 @@ class LayerImporter:
         self._source.done(wanted.layer)
         return replace(wanted.whole(f"in parts it failed: {error}"), inside=None)
 
-    def _import(self, wanted: LayerPlan, meter: Meter) -> tuple[str | None, Stats, int]:
+    def _import(
+        self, wanted: LayerPlan, meter: Meter, careful: bool
+    ) -> tuple[str | None, Stats, int]:
         """Import a layer; return its commit, what was stored, and the size of its tar stream."""
         count = _Count()
         only = wanted.only
@@ -146,7 +165,7 @@ class LayerImporter:
             rows = ContentRows(wanted, self._contents)
             share = self._sharing(wanted, transaction)
             record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
-            stream = self._tar_stream(wanted, meter, allowance, stack)
+            stream = self._tar_stream(wanted, meter, allowance, stack, careful)
             chunks = stack.enter_context(ReadAhead(rows.through(stream)))
             ordinary = wanted.role is Role.FILES
             take_in = ingest if ordinary else partial(ingest_objects, wanted.role)
@@ -174,7 +193,12 @@ class LayerImporter:
         return commit, stats, count.bytes
 
     def _tar_stream(
-        self, wanted: LayerPlan, meter: Meter, allowance: LayerAllowance, stack: ExitStack
+        self,
+        wanted: LayerPlan,
+        meter: Meter,
+        allowance: LayerAllowance,
+        stack: ExitStack,
+        careful: bool,
     ) -> Iterator[bytes]:
         layer, inside = wanted.layer, wanted.inside
         self._read[wanted.diff_id] = 0
@@ -190,6 +214,7 @@ class LayerImporter:
             inside,
             wanted.parts,
             parts,
+            careful=careful,
             fetched=lambda size: self._count(wanted, size),
             wrong=self._wrong,
         )
@@ -232,6 +257,11 @@ class LayerImporter:
         self._progress.advance(wanted, size)
         self._read[wanted.diff_id] += size
         self.last_read = max(self.last_read, time.monotonic())
+
+
+def _store_may_be_wrong(parts: PartialPlan, error: BridgeError) -> bool:
+    """Tell whether it may be a piece of the store's that is wrong, none of which was looked at."""
+    return bool(parts.places) and isinstance(error, VerificationFailed | DamagedRepository)
 
 
 def _both(

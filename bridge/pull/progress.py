@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from bridge.pull.plan import LayerPlan
+if TYPE_CHECKING:
+    from bridge.pull.plan import LayerPlan
 
 
 class Stage(enum.Enum):

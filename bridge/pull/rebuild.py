@@ -1,8 +1,10 @@
 """Rebuilding: a layer's tar stream out of what is here and what was fetched of its blob.
 
-Every piece of content is held to its digest before it goes into the stream, wherever it is from:
-one of the store's that is wrong is fetched, one that was fetched and is wrong is fetched once
-more. Whether the pieces are the right ones, the DiffID tells, as for any stream.
+Whether the pieces are the right ones, the DiffID tells, as for any stream. What was fetched is held
+to its own digest first, and fetched once more where it is wrong. What the store has is not: nearly
+always it is right, and there is a lot of it. If the DiffID says that something is wrong, the caller
+has the stream made once more, with the store's pieces held to their digests as well: then one that
+is wrong is fetched instead.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ _ZEROS = bytes(BLOB_BUFFER)
 class Rebuild:
     """One layer's tar stream, as an iterable of chunks.
 
-    `fetched` takes the blob bytes of what was used up, `wrong` a place where the store does not
-    have what it should. Iterating raises `VerificationFailed` and `MalformedImage` where
-    the blob is not what it says it is, and what `Parts` raises.
+    With `careful` what the store has is hashed before it is used. `fetched` takes the blob bytes of
+    what was used up, `wrong` a place where the store does not have what it should. Iterating raises
+    `VerificationFailed` and `MalformedImage` where the blob is not what it says it is, what `Parts`
+    raises, and, if it is not careful, `DamagedRepository`.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Rebuild:
         plan: PartialPlan,
         parts: Parts,
         *,
+        careful: bool,
         fetched: Callable[[int], None],
         wrong: Callable[[Place], None],
     ) -> None:
@@ -49,6 +53,7 @@ class Rebuild:
         self._inside = inside
         self._plan = plan
         self._parts = parts
+        self._careful = careful
         self._fetched = fetched
         self._wrong = wrong
         self._told: set[str] = set()
@@ -74,7 +79,7 @@ class Rebuild:
             yield b"".join(batch)
 
     def _parts_of_it(self) -> Iterator[bytes]:
-        places, repo = self._plan.places, self._repo
+        places, repo, careful = self._plan.places, self._repo, self._careful
         for part in self._inside.index.skeleton():
             if isinstance(part, bytes):
                 yield part
@@ -85,7 +90,7 @@ class Rebuild:
                 continue
             # Nearly all of an upgrade are small files that are here and right.
             if place.size == part.size <= SMALL_FILE:
-                data = read_place(repo, place, part.digest)
+                data = read_place(repo, place, part.digest if careful else None)
                 if data is not None:
                     yield data
                     continue
@@ -158,9 +163,10 @@ class Rebuild:
         """Return a piece that the store has, if it has it."""
         if place.size != piece.size:
             return None
+        digest = piece.digest if self._careful else None
         if piece.size > SMALL_FILE:
-            return stream_place(self._repo, place, piece.digest)
-        data = read_place(self._repo, place, piece.digest)
+            return stream_place(self._repo, place, digest)
+        data = read_place(self._repo, place, digest)
         return None if data is None else (data,)
 
     def _damaged(self, place: Place) -> None:

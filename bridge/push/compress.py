@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import UsageError
-from bridge.layer.zstd_chunked_writer import DEFAULT_LEVEL, write
 from bridge.oci.digest import Digest
 
 _TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -34,8 +33,8 @@ _LEVELS = {
     Compression.ZSTD: range(1, 23),
     Compression.ZSTD_CHUNKED: range(1, 23),
 }
-_DEFAULTS = {Compression.GZIP: 6, Compression.ZSTD: 3, Compression.ZSTD_CHUNKED: DEFAULT_LEVEL}
-"""Of the first two those of the two programs."""
+_DEFAULTS = {Compression.GZIP: 6, Compression.ZSTD: 3}
+"""Those of the two programs; zstd:chunked's is its writer's."""
 _MEDIA_TYPES = {
     Compression.GZIP: f"{_TAR}+gzip",
     Compression.ZSTD: f"{_TAR}+zstd",
@@ -78,6 +77,9 @@ def pack(
     zstd:chunked has no way to say what is in the layer (`NotHeld`).
     """
     if compression is Compression.ZSTD_CHUNKED:
+        # To import it takes longer than many a sync job.
+        from bridge.layer.zstd_chunked_writer import DEFAULT_LEVEL, write
+
         made = write(tar, out, level=level or DEFAULT_LEVEL, threads=os.cpu_count() or 1)
         media_type = _MEDIA_TYPES[compression]
         return Packed(media_type, Digest(made.digest), made.size, made.annotations)

@@ -26,10 +26,12 @@ from bridge.oci.reference import ImageReference
 from bridge.ostree import durable
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.spool import spool_directory
+from bridge.push.arriving import passed_on
 from bridge.push.destination import Destination, open_destination
 from bridge.push.origin import Origin, open_origin, options_for
 from bridge.push.report import CopiedBlob, CopyReport
 from bridge.registry.options import NetworkOptions
+from bridge.registry.outcome import Outcome
 
 
 def copy(
@@ -85,47 +87,85 @@ class Moved:
     blobs: tuple[CopiedBlob, ...]
 
 
-def move(source: Origin, top: Manifest | Index, place: Destination, progress: Progress) -> Moved:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of an image is copied: all of it, unless something is said here."""
+
+    wants: Callable[[Descriptor], bool] = lambda entry: True
+    """Tells of an entry of an index whether it is copied. An index stays as it is, in any case."""
+    external: bool = True
+    """Whether layers are copied that their manifest says to be elsewhere (`urls`)."""
+    check: Callable[[], None] = lambda: None
+    """Called now and then; what it raises ends the copy."""
+
+
+def move(
+    source: Origin,
+    top: Manifest | Index,
+    place: Destination,
+    progress: Progress,
+    part: Part | None = None,
+) -> Moved:
     """Have everything at `place` that `top` names, but not that, which is for the caller to put
     there under its names. Same errors as `copy`."""
-    below = list(_documents(source, top, 0)) if isinstance(top, Index) else []
+    part = part or Part()
+    below = list(documents_below(source, top, part.wants))
     blobs: dict[Digest, Descriptor] = {}
     for document in (*below, top):
-        for each in (document.config, *document.layers) if isinstance(document, Manifest) else ():
+        for each in blobs_of(document, external=part.external):
             known = blobs.setdefault(each.digest, each)
             if known.size != each.size:
                 raise MalformedImage(f"blob {each.digest} has two sizes in one image")
     progress.stage(Stage.PUSHING)
-    copied = _blobs(source, place, list(blobs.values()), progress)
+    copied = _blobs(source, place, list(blobs.values()), progress, part.check)
     for document in below:
         place.write(document.raw, document.media_type)
     digests = dict.fromkeys(each.digest for each in (*below, top))
     return Moved(top, tuple(digests), copied)
 
 
-def _documents(source: Origin, index: Index, depth: int) -> Iterator[Manifest | Index]:
-    """Yield what an index lists, and what that lists, before it."""
+def blobs_of(document: Manifest | Index, *, external: bool = True) -> tuple[Descriptor, ...]:
+    """Return the blobs that a document names itself: configuration and layers."""
+    if isinstance(document, Index):
+        return ()
+    layers = (each for each in document.layers if external or not each.external)
+    return (document.config, *layers)
+
+
+def documents_below(
+    source: Origin,
+    index: Manifest | Index,
+    wants: Callable[[Descriptor], bool] = lambda entry: True,
+    depth: int = 0,
+) -> Iterator[Manifest | Index]:
+    """Yield what an index lists, and what that lists, before it; nothing of a manifest."""
+    if isinstance(index, Manifest):
+        return
     if depth >= limits.INDEX_DEPTH_MAX:
         raise MalformedImage(f"index {index.digest}: indexes in indexes, too deep")
-    for entry in index.manifests:
+    for entry in filter(wants, index.manifests):
         if entry.media_type not in MANIFEST_TYPES + INDEX_TYPES:
             raise MalformedImage(
                 f"index {index.digest} lists {entry.digest}, of unsupported media type "
                 f"{entry.media_type!r:.200}"
             )
         document = source.document(entry)
-        if isinstance(document, Index):
-            yield from _documents(source, document, depth + 1)
+        yield from documents_below(source, document, wants, depth + 1)
         yield document
 
 
 def _blobs(
-    source: Origin, place: Destination, blobs: Sequence[Descriptor], progress: Progress
+    source: Origin,
+    place: Destination,
+    blobs: Sequence[Descriptor],
+    progress: Progress,
+    stop: Callable[[], None],
 ) -> tuple[CopiedBlob, ...]:
     """Copy all blobs, several at once; when one fails, all end."""
     cancelled = threading.Event()
 
     def check() -> None:
+        stop()
         if cancelled.is_set():
             raise BridgeError("cancelled, because another blob failed")
 
@@ -159,11 +199,23 @@ def copied(
     """Have one blob at `place`; `check` is called now and then, and may raise."""
     outcome = place.has(descriptor.digest, descriptor.size)
     if outcome is None:
-        with _verified(source, descriptor, check) as file:
-            outcome = place.put(
-                file.fileno(), descriptor.digest, descriptor.size, lambda _count: check()
-            )
+        try:
+            outcome = _sent(source, place, descriptor, check)
+        except BaseException:
+            place.gave_up(descriptor.digest)
+            raise
     return CopiedBlob(descriptor, outcome)
+
+
+def _sent(
+    source: Origin, place: Destination, descriptor: Descriptor, check: Callable[[], None]
+) -> Outcome:
+    """Send a blob: a large one while it still comes in."""
+    large = place.piece is not None and descriptor.size > place.piece
+    if large and source.overlaps and not source.has_files:
+        return passed_on(source, place, descriptor, check)
+    with _verified(source, descriptor, check) as file:
+        return place.put(file.fileno(), descriptor.digest, descriptor.size, lambda _count: check())
 
 
 @contextmanager

@@ -24,11 +24,12 @@ from bridge.oci.layout import REF_NAME, Layout
 from bridge.oci.model import OCI_INDEX, Descriptor, parse_document
 from bridge.ostree import durable
 from bridge.push.compress import Packed
+from bridge.registry.body import Arriving
 from bridge.registry.meter import Meter
 from bridge.registry.outcome import Outcome
 
-_MARKER, _INDEX = "oci-layout", "index.json"
-_MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
+MARKER, INDEX = "oci-layout", "index.json"
+MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class LayoutWriter:
@@ -36,13 +37,16 @@ class LayoutWriter:
 
     def __init__(self, path: str, fd: int, tag: str | None) -> None:
         self.path = path
+        self.attaches_at_once = False
+        """Whether the index names what is attached before `finish`, or without one."""
         self.meter = Meter()
+        self.piece: int | None = None
         self._fd = fd
         self._tag = tag
         self._attached: list[dict[str, Any]] = []
 
     @classmethod
-    def open(cls, path: str, tag: str | None) -> LayoutWriter:
+    def open(cls, path: str, tag: str | None) -> Self:
         """Open the layout at `path`, or make one; `UsageError` where there is something else."""
         try:
             os.makedirs(path, exist_ok=True)
@@ -52,10 +56,10 @@ class LayoutWriter:
         except OSError as error:
             raise BridgeError(f"making the layout {path}: {error.strerror}") from None
         try:
-            names = set(os.listdir(fd)) - {f".{_MARKER}.new"}
+            names = set(os.listdir(fd)) - {f".{MARKER}.new"}
             if not names:
-                durable.replace_file(_MARKER, _MARKER_TEXT, fd)
-            elif _MARKER not in names:
+                durable.replace_file(MARKER, MARKER_TEXT, fd)
+            elif MARKER not in names:
                 raise UsageError(f"{path} is neither empty nor an OCI layout")
             return cls(path, fd, tag)
         except BaseException:
@@ -63,12 +67,17 @@ class LayoutWriter:
             raise
 
     def put(
-        self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
+        self,
+        fd: int,
+        digest: Digest,
+        size: int,
+        told: Callable[[int], None] = lambda count: None,
+        arriving: Arriving | None = None,
     ) -> Outcome:
         """Have a blob there; one that is, and is what its name says, is not written again."""
-        if self._has(digest, size):
+        if self.holds(digest, size):
             return Outcome.SKIPPED
-        self._write(digest, _chunks(fd, size, told))
+        self._write(digest, chunks_of(fd, size, told))
         return Outcome.PUSHED
 
     def take(self, make: Callable[[Callable[[bytes], object]], Packed]) -> Packed:
@@ -84,7 +93,14 @@ class LayoutWriter:
 
     def has(self, digest: Digest, size: int) -> Outcome | None:
         """Tell whether a blob is there, and is what its name says."""
-        return Outcome.SKIPPED if self._has(digest, size) else None
+        return Outcome.SKIPPED if self.holds(digest, size) else None
+
+    def borrow(self, digest: Digest, lender: str) -> bool:
+        """Return False: there is one store of blobs, and nothing to lend."""
+        return False
+
+    def gave_up(self, digest: Digest) -> None:
+        """Take that a blob does not come."""
 
     def write(self, document: bytes, media_type: str) -> Digest:
         """Write a manifest or index as a blob, which nothing in `index.json` names."""
@@ -96,6 +112,9 @@ class LayoutWriter:
         """Write a manifest that refers to another one; `finish` has the index name it, too."""
         digest = self.write(document, media_type)
         self._attached.append(_referrer(document, media_type))
+        if self.attaches_at_once:
+            self._rename((), [])
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
         return digest
 
     def finish(self, document: bytes, media_type: str, tags: Sequence[str] = ()) -> Digest:
@@ -105,6 +124,11 @@ class LayoutWriter:
         """
         digest = self.write(document, media_type)
         names = tags or (self._tag,)
+        self._rename(names, _named(document, media_type, names))
+        return digest
+
+    def _rename(self, names: Sequence[str | None], entries: list[dict[str, Any]]) -> None:
+        """Have the index name `entries` in place of what has these names, and what is attached."""
         fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed: others write here, too
         index = self._index()
         attached = {each["digest"] for each in self._attached}
@@ -113,13 +137,28 @@ class LayoutWriter:
             for each in index["manifests"]
             if each["digest"] not in attached and not _is_named(each, names)
         ]
-        index["manifests"] += _named(document, media_type, names) + self._attached
-        durable.replace_file(_INDEX, json.dumps(index, separators=(",", ":")).encode(), self._fd)
-        return digest
+        index["manifests"] += entries + self._attached
+        durable.replace_file(INDEX, _dumps(index), self._fd)
+
+    def forget(self, tag: str) -> None:
+        """Have the index no longer name a tag. Blobs stay."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)  # until it is closed: others write here, too
+        index = self._index()
+        index["manifests"] = [each for each in index["manifests"] if not _is_named(each, (tag,))]
+        durable.replace_file(INDEX, _dumps(index), self._fd)
+
+    def replace_index(self, raw: bytes) -> None:
+        """Have `index.json` be this."""
+        durable.replace_file(INDEX, raw, self._fd)
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """Return a document that is there, verified."""
+        with Layout.open(self.path) as layout:
+            return layout.read_blob(descriptor)
 
     def _index(self) -> dict[str, Any]:
-        if _INDEX not in os.listdir(self._fd):  # a new one, or one whose making was cut off
-            return _new_index()
+        if INDEX not in os.listdir(self._fd):  # a new one, or one whose making was cut off
+            return new_index()
         with Layout.open(self.path) as layout:
             found: Any = strict_json.parse(layout.index().raw)
         assert isinstance(found, dict)
@@ -132,15 +171,16 @@ class LayoutWriter:
         finally:
             os.close(directory)
 
-    def _has(self, digest: Digest, size: int) -> bool:
+    def holds(self, digest: Digest, size: int) -> bool:
+        """Tell whether a blob is there, and is what its name says."""
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(_path(digest), flags, dir_fd=self._fd)
+            fd = os.open(blob_path(digest), flags, dir_fd=self._fd)
         except FileNotFoundError:
             return False
         try:
             verifier = Verifier(f"blob {digest} in {self.path}", digest, size)
-            for chunk in _chunks(fd, os.fstat(fd).st_size):
+            for chunk in chunks_of(fd, os.fstat(fd).st_size):
                 verifier.update(chunk)
             verifier.finish()
         except VerificationFailed:
@@ -162,6 +202,7 @@ class ArchiveWriter:
     def __init__(self, path: str, directory: int, name: str, tag: str | None) -> None:
         self.path = path
         self.meter = Meter()
+        self.piece: int | None = None
         self._directory = directory
         self._name = name
         self._tag = tag
@@ -183,7 +224,12 @@ class ArchiveWriter:
         return cls(path, fd, name, tag)
 
     def put(
-        self, fd: int, digest: Digest, size: int, told: Callable[[int], None] = lambda count: None
+        self,
+        fd: int,
+        digest: Digest,
+        size: int,
+        told: Callable[[int], None] = lambda count: None,
+        arriving: Arriving | None = None,
     ) -> Outcome:
         """Keep the blob for the archive, which is written at the end."""
         with self._lock:
@@ -194,6 +240,13 @@ class ArchiveWriter:
     def has(self, digest: Digest, size: int) -> Outcome | None:
         """Return None: an archive is always made anew."""
         return None
+
+    def borrow(self, digest: Digest, lender: str) -> bool:
+        """Return False: there is one store of blobs, and nothing to lend."""
+        return False
+
+    def gave_up(self, digest: Digest) -> None:
+        """Take that a blob does not come."""
 
     def write(self, document: bytes, media_type: str) -> Digest:
         """Keep a manifest or index for the archive, which nothing in `index.json` names."""
@@ -214,15 +267,15 @@ class ArchiveWriter:
         return digest
 
     def _members(self, first: Digest, entries: list[dict[str, Any]]) -> Iterator[bytes]:
-        index = _new_index()
+        index = new_index()
         index["manifests"] = entries
-        yield from _member(_MARKER, _MARKER_TEXT)
-        yield from _member(_INDEX, json.dumps(index, separators=(",", ":")).encode())
+        yield from tar_member(MARKER, MARKER_TEXT)
+        yield from tar_member(INDEX, _dumps(index))
         for document in sorted(self._documents, key=lambda each: (each != first, each)):
-            yield from _member(_path(document), self._documents[document])
+            yield from tar_member(blob_path(document), self._documents[document])
         for blob, (fd, size) in sorted(self._files.items()):
-            yield from _header(_path(blob), size)
-            yield from _chunks(fd, size)
+            yield from tar_header(blob_path(blob), size)
+            yield from chunks_of(fd, size)
             yield bytes(-size % tarfile.BLOCKSIZE)
         yield bytes(2 * tarfile.BLOCKSIZE)
 
@@ -235,11 +288,18 @@ class ArchiveWriter:
         os.close(self._directory)
 
 
-def _path(digest: Digest) -> str:
+def blob_path(digest: Digest) -> str:
+    """Return where a layout has a blob."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _new_index() -> dict[str, Any]:
+def _dumps(index: dict[str, Any]) -> bytes:
+    # In ASCII: what others wrote into it need not be text that can be encoded.
+    return json.dumps(index, separators=(",", ":")).encode()
+
+
+def new_index() -> dict[str, Any]:
+    """Return the index of a layout without images."""
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 
@@ -258,9 +318,10 @@ def _referrer(document: bytes, media_type: str) -> dict[str, Any]:
     return described(descriptor_of(parse_document(document, media_type)))
 
 
-def _chunks(
+def chunks_of(
     fd: int, size: int, told: Callable[[int], None] = lambda count: None
 ) -> Iterator[bytes]:
+    """Yield the first `size` bytes of a file; `BridgeError` where it has not so many."""
     position = 0
     while position < size:
         chunk = os.pread(fd, min(limits.BLOB_BUFFER, size - position), position)
@@ -271,12 +332,14 @@ def _chunks(
         told(len(chunk))
 
 
-def _member(name: str, data: bytes) -> Iterator[bytes]:
-    yield from _header(name, len(data))
+def tar_member(name: str, data: bytes) -> Iterator[bytes]:
+    """Yield a file as a tar archive has it: the same each time."""
+    yield from tar_header(name, len(data))
     yield data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
-def _header(name: str, size: int) -> Iterator[bytes]:
+def tar_header(name: str, size: int) -> Iterator[bytes]:
+    """Yield what stands before a file's content there."""
     info = tarfile.TarInfo(name)
     info.size = size
     yield info.tobuf(tarfile.GNU_FORMAT)

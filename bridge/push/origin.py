@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from bridge import limits
 from bridge.errors import MalformedImage, VerificationFailed
 from bridge.oci.digest import Digest
 from bridge.oci.layout import Archive, ImageLayout, Layout
 from bridge.oci.model import Descriptor, Index, Manifest, parse_document
-from bridge.oci.reference import ImageReference, Signature, Transport
+from bridge.oci.reference import ImageReference, RegistryReference, Signature, Transport
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
+
+if TYPE_CHECKING:
+    from bridge.registry.connection import Connection
 
 
 class Origin(Protocol):
     """An image's documents, verified; and its blobs, which are not. Safe for several threads."""
 
     meter: Meter
+    overlaps: bool
+    """Whether something may be sent on while a blob comes from here."""
+    has_files: bool
+    """Whether blobs are files of their own here, which need not be copied to be read twice."""
 
     def top(self) -> Manifest | Index:
         """Return the document that the reference names; `NotFound` if there is none."""
@@ -53,7 +60,7 @@ def open_origin(reference: ImageReference, network: NetworkOptions, stack: ExitS
             f"name it as {reference}"
         )
     if reference.transport is Transport.REGISTRY:
-        return _RegistryOrigin(reference, network, stack)
+        return _RegistryOrigin(reference.registry, network, stack)
     path, tag = reference.layout
     kind = Archive if reference.transport is Transport.OCI_ARCHIVE else Layout
     return _LayoutOrigin(stack.enter_context(kind.open(path)), tag)
@@ -72,16 +79,33 @@ def options_for(
     return network
 
 
+def registry_origin(reference: RegistryReference, connection: Connection, meter: Meter) -> Origin:
+    """Return an image of a registry as a place to read, over a connection that others use, too."""
+    return _RegistryOrigin(reference, connection.options, ExitStack(), connection, meter)
+
+
+def layout_origin(layout: ImageLayout, top: Descriptor) -> Origin:
+    """Return an image of a layout that is open as a place to read; it stays open."""
+    return _LayoutOrigin(layout, None, top)
+
+
 class _RegistryOrigin:
     def __init__(
-        self, reference: ImageReference, network: NetworkOptions, stack: ExitStack
+        self,
+        reference: RegistryReference,
+        network: NetworkOptions,
+        stack: ExitStack,
+        connection: Connection | None = None,
+        meter: Meter | None = None,
     ) -> None:
         # A layout on disk needs none of this, and to import it costs more than to read one.
         from bridge.registry.client import Client
 
-        self.meter = Meter()
-        self._reference = reference.registry
-        self._client = Client(network, self.meter)
+        self.meter = meter or Meter()
+        self.overlaps = connection is None or connection.throttle.overlaps
+        self.has_files = False
+        self._reference = reference
+        self._client = Client(network, self.meter, connection=connection)
         stack.callback(self._client.close)
 
     def top(self) -> Manifest | Index:
@@ -107,13 +131,16 @@ class _RegistryOrigin:
 
 
 class _LayoutOrigin:
-    def __init__(self, layout: ImageLayout, tag: str | None) -> None:
+    def __init__(self, layout: ImageLayout, tag: str | None, top: Descriptor | None = None) -> None:
+        self._top = top
         self.meter = Meter()
+        self.overlaps = True
+        self.has_files = isinstance(layout, Layout)
         self._layout = layout
         self._tag = tag
 
     def top(self) -> Manifest | Index:
-        return self.document(self._layout.resolve(self._tag))
+        return self.document(self._top or self._layout.resolve(self._tag))
 
     def document(self, descriptor: Descriptor) -> Manifest | Index:
         raw = self._layout.read_blob(descriptor, limits.MANIFEST_MAX)

@@ -124,6 +124,14 @@ class CredentialStore:
                 self._found[name] = next(filter(None, searches), None)
             return self._found[name]
 
+    def asked(self, helper: str, host: str) -> Credentials | None:
+        """Return what a helper says of a host; it is asked once."""
+        name = f"{helper} {host}"
+        with self._lock:
+            if name not in self._found:
+                self._found[name] = self._ask_helper(helper, host, "the configuration")
+            return self._found[name]
+
     def _consult(self, helper: str, host: str, name: str) -> Credentials | None:
         if helper != AUTH_FILES:
             return self._ask_helper(helper, host, "registries.conf")

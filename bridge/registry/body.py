@@ -5,9 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from bridge import limits
 from bridge.registry.meter import RateLimit
+
+
+class Arriving(Protocol):
+    """A file that is still being written, by somebody who holds it to a digest."""
+
+    def upto(self, end: int) -> None:
+        """Wait until it has its first `end` bytes; raise what is wrong with its source."""
+
+    def whole(self) -> None:
+        """Wait until all of it is there and verified; raise what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from typing import NamedTuple
 
 from bridge import limits
@@ -21,14 +20,17 @@ from bridge.registry import referrers
 from bridge.registry.auth import Authenticator
 from bridge.registry.authfile import CredentialStore
 from bridge.registry.blob import BlobStream, body_length
+from bridge.registry.catalog import iter_repositories
 from bridge.registry.conffiles import load_registries
+from bridge.registry.connection import Connection
 from bridge.registry.endpoint import EndpointClient, api_host
 from bridge.registry.meter import Meter
-from bridge.registry.mirrors import FAILURES, Endpoint, Route, Turn, endpoints, only_endpoint
+from bridge.registry.mirrors import Endpoint, Route, Turn, along, endpoints, only_endpoint
 from bridge.registry.observed import Observed
 from bridge.registry.options import NetworkOptions
 from bridge.registry.ranges import Ranges
 from bridge.registry.registriesconf import RegistriesConf
+from bridge.registry.support import Support
 from bridge.registry.tags import iter_tags
 from bridge.registry.transport import Response, TooLarge, Transport
 
@@ -37,6 +39,10 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
+
+
+_NO_HEAD = frozenset({200, 405, 501})
+"""Answers to a HEAD, without a digest, that a GET may have one for."""
 
 
 class FetchedManifest(NamedTuple):
@@ -78,18 +84,28 @@ class Client:
         transport: Transport | None = None,
         registries: RegistriesConf | None = None,
         tell: Callable[[str], None] = lambda text: None,
+        connection: Connection | None = None,
     ) -> None:
-        options = options or NetworkOptions()
+        """`connection` is one that others use, too; it stays open, and is all that is needed."""
         self.meter = meter or Meter()
+        if connection is None:
+            options = options or NetworkOptions()
+            self._transport = transport or Transport(options)
+            self._registries = load_registries() if registries is None else registries
+            if credentials is None:
+                credentials = CredentialStore(options, helpers=self._registries.credential_helpers)
+            auth, reached = Authenticator(credentials), None
+            self._referrers = Support()
+        else:
+            options = connection.options
+            self._transport, auth = connection.transport, connection.auth
+            self._registries, reached = connection.registries, connection.reached
+            self._referrers = connection.support
+        self._shared = connection is not None
         self._tls_verify = options.tls_verify
-        self._transport = transport or Transport(options)
-        self._registries = load_registries() if registries is None else registries
-        if credentials is None:
-            credentials = CredentialStore(options, helpers=self._registries.credential_helpers)
-        self._endpoint = EndpointClient(self._transport, Authenticator(credentials), self.meter)
+        self._endpoint = EndpointClient(self._transport, auth, self.meter, reached=reached)
         self._ranges = Ranges(self._endpoint)
         self._tell = tell
-        self._referrers = referrers.Support()
         self._routes: dict[RegistryReference, Route] = {}
         self._lock = threading.Lock()
 
@@ -137,6 +153,28 @@ class Client:
 
         return self._route(ref).ask(head)
 
+    def current(
+        self, ref: RegistryReference, meter: Meter | None = None, *, itself: bool = False
+    ) -> ManifestHead:
+        """Return what `ref` names now, its digest in any case: asked for with HEAD, and fetched
+        where a registry does not answer that with a digest. With `itself` no mirror is asked, nor
+        another location. Same errors."""
+
+        def ask(at: Endpoint) -> ManifestHead:
+            path = f"manifests/{at.identifier}"
+            reply = self._endpoint.send("HEAD", at, path, {"Accept": _ACCEPT}, None, meter)
+            reply.close()
+            if reply.status == 200 and (digest := _claimed_digest(at, reply)) is not None:
+                return ManifestHead(_media_type(reply), digest, body_length(reply))
+            if reply.status not in _NO_HEAD:
+                raise self._endpoint.failure(at, f"image {at}", reply)
+            found = self._get_manifest(at, meter)
+            return ManifestHead(found.media_type, found.digest, len(found.raw))
+
+        if itself:
+            return ask(only_endpoint(ref, self._registries, self._tls_verify))
+        return self._route(ref).ask(ask)
+
     def iter_blob(
         self,
         ref: RegistryReference,
@@ -164,7 +202,7 @@ class Client:
 
         route = self._route(ref)
         turn = opened.turn if opened is not None else route.turn(descriptor.digest)
-        return _along(route, turn, descriptor.digest, start, body)
+        return along(route, turn, descriptor.digest, start, body)
 
     def iter_range(
         self,
@@ -189,7 +227,7 @@ class Client:
         def body(at: Endpoint, done: int) -> Generator[bytes, None, None]:
             return self._ranges.iterate(at, descriptor, done, end, meter, whole)
 
-        return _along(route, turn, descriptor.digest, start, body)
+        return along(route, turn, descriptor.digest, start, body)
 
     def distrust(self, ref: RegistryReference, blob: Digest) -> bool:
         """Take that `iter_blob` gave wrong bytes; tell whether to try again may bring others."""
@@ -261,6 +299,13 @@ class Client:
             self._endpoint, only_endpoint(ref, self._registries, self._tls_verify), meter
         )
 
+    def repositories(self, host: str, meter: Meter | None = None) -> Iterator[str]:
+        """Yield the names of a registry's repositories, in its order; raises as
+        `catalog.iter_repositories`, and `Blocked`."""
+        ref = RegistryReference(host, "catalog")
+        at = only_endpoint(ref, self._registries, self._tls_verify)
+        return iter_repositories(self._endpoint, at, meter)
+
     def list_tags(self, ref: RegistryReference, meter: Meter | None = None) -> list[str]:
         """Return all that `tags` yields."""
         return list(self.tags(ref, meter))
@@ -283,9 +328,25 @@ class Client:
             )
         )
 
+    def has_referrers(
+        self, ref: RegistryReference, subject: Digest, meter: Meter | None = None
+    ) -> bool:
+        """Tell whether the registry lists by itself what refers to a manifest; it is asked if that
+        is not known of it. Same errors as `get_manifest`."""
+        known = self._referrers.of(ref.host)
+        if known is not None:
+            return known
+        return self._route(ref).ask(
+            lambda at: (
+                referrers.from_api(self._endpoint, at, subject, None, self._referrers, meter)
+                is not None
+            )
+        )
+
     def close(self) -> None:
-        """Close the idle connections."""
-        self._transport.close()
+        """Close the idle connections, unless they are shared."""
+        if not self._shared:
+            self._transport.close()
 
     def _route(self, ref: RegistryReference) -> Route:
         with self._lock:
@@ -302,27 +363,6 @@ class Client:
         if reply.status == 200:
             return reply
         raise self._endpoint.failure(ref, f"image {ref}", reply)
-
-
-def _along(
-    route: Route,
-    turn: Turn,
-    blob: Digest,
-    start: int,
-    body: Callable[[Endpoint, int], Generator[bytes, None, None]],
-) -> Generator[bytes, None, None]:
-    """Yield what `body` gives at an endpoint from an offset on, and go on at the next endpoint."""
-    done = start
-    while True:
-        try:
-            with closing(body(turn.endpoint, done)) as chunks:
-                for chunk in chunks:
-                    route.came(blob, turn.index)
-                    done += len(chunk)
-                    yield chunk
-            return
-        except FAILURES as error:
-            turn.hand_over(error)
 
 
 def _media_type(reply: Response) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from urllib.parse import urljoin
 
 from bridge import limits
@@ -25,6 +26,18 @@ from bridge.registry.token import Scope
 from bridge.registry.transport import Interrupted, Response, Transport
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where and how a registry is asked that others name otherwise."""
+
+    host: str
+    """As in references."""
+    address: str
+    """Host and port."""
+    path_prefix: str = ""
+    """Of all its repositories."""
+
+
 class EndpointClient:
     """Asks the endpoint that each call names. Safe for several threads.
 
@@ -32,8 +45,14 @@ class EndpointClient:
     """
 
     def __init__(
-        self, transport: Transport, auth: Authenticator, meter: Meter, actions: str = "pull"
+        self,
+        transport: Transport,
+        auth: Authenticator,
+        meter: Meter,
+        actions: str = "pull",
+        reached: Reached | None = None,
     ) -> None:
+        self._reached = reached
         self._actions = actions
         self._transport = transport
         self._auth = auth
@@ -59,8 +78,12 @@ class EndpointClient:
         none, `NotAuthorised` when a token server refuses, and `TooLarge` beyond `limit`.
         """
         counted = meter or self._meter
-        base = self._transport.base_url(api_host(ref), counted, insecure=ref.insecure)
-        url = urljoin(f"{base}/v2/{ref.repository}/", path)
+        host, repository = api_host(ref), ref.repository
+        if self._reached is not None and ref.host == self._reached.host:
+            host = self._reached.address
+            repository = f"{self._reached.path_prefix}{repository}"
+        base = self._transport.base_url(host, counted, insecure=ref.insecure)
+        url = urljoin(f"{base}/v2/{repository}/", path)
         request = Request(method, url, headers, body, limit, ref.insecure)
         if origin(url) != origin(base):
             return self._transport.exchange(request, counted, backoff)
@@ -229,4 +252,9 @@ class EndpointClient:
 
 def api_host(ref: Endpoint) -> str:
     """Return the host, with its port, where the endpoint's registry is spoken to."""
-    return "registry-1.docker.io" if ref.host == DOCKER_HUB else ref.host
+    return api_host_of(ref.host)
+
+
+def api_host_of(host: str) -> str:
+    """Return where a registry is spoken to, by its name in references."""
+    return "registry-1.docker.io" if host == DOCKER_HUB else host

@@ -10,7 +10,8 @@ is asked for the rest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -225,3 +226,24 @@ class Turn:
         self._failed.append(f"mirror {self.endpoint.name}: {str(error)[:300]}")
         self._route.failed(self.index, error)
         self.index += 1
+
+
+def along(
+    route: Route,
+    turn: Turn,
+    blob: Digest,
+    start: int,
+    body: Callable[[Endpoint, int], Generator[bytes, None, None]],
+) -> Generator[bytes, None, None]:
+    """Yield what `body` gives at an endpoint from an offset on, and go on at the next endpoint."""
+    done = start
+    while True:
+        try:
+            with closing(body(turn.endpoint, done)) as chunks:
+                for chunk in chunks:
+                    route.came(blob, turn.index)
+                    done += len(chunk)
+                    yield chunk
+            return
+        except FAILURES as error:
+            turn.hand_over(error)

@@ -33,3 +33,11 @@ class NetworkOptions:
     limit_rate: int | None = None
     """Bytes per second, over all bodies of all requests together."""
     timeouts: Timeouts = Timeouts()
+    plain_http: bool = False
+    """There is no TLS, so that none is tried."""
+    user_agent: str | None = None
+    authority: str | None = field(default=None, repr=False)
+    """Certificates in PEM that hosts may be signed by, beside the system's."""
+    client_certificate: str | None = field(default=None, repr=False)
+    """In PEM, with `client_key`: who we are."""
+    client_key: str | None = field(default=None, repr=False)

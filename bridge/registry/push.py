@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote
@@ -18,11 +19,11 @@ from bridge import limits
 from bridge.errors import BridgeError, NetworkError, NotFound, VerificationFailed
 from bridge.oci.digest import Digest
 from bridge.oci.reference import RegistryReference
-from bridge.registry.auth import Authenticator, describe
+from bridge.registry.auth import describe
 from bridge.registry.authfile import CredentialStore
 from bridge.registry.blob import body_length
-from bridge.registry.body import FileBody
-from bridge.registry.conffiles import load_registries
+from bridge.registry.body import Arriving, FileBody
+from bridge.registry.connection import Connection
 from bridge.registry.endpoint import EndpointClient
 from bridge.registry.message import located
 from bridge.registry.meter import Meter
@@ -88,21 +89,28 @@ class Pusher:
         credentials: CredentialStore | None = None,
         transport: Transport | None = None,
         registries: RegistriesConf | None = None,
+        connection: Connection | None = None,
+        actions: str = "pull,push",
     ) -> None:
-        options = options or NetworkOptions()
-        registries = load_registries() if registries is None else registries
-        if credentials is None:
-            credentials = CredentialStore(options, helpers=registries.credential_helpers)
+        """`connection` is one that others use, too; it stays open, and is all that is needed."""
+        self._shared = connection
+        if connection is None:
+            connection = Connection(
+                options or NetworkOptions(), credentials=credentials, registries=registries
+            )
         self.meter = meter or Meter()
-        self.transport = transport or Transport(options)
-        auth = Authenticator(credentials)
-        self.asking = EndpointClient(self.transport, auth, self.meter, "pull,push")
-        self.endpoint = only_endpoint(ref, registries, options.tls_verify)
+        self.transport = transport or connection.transport
+        self.uploads = connection.uploads
+        reached = connection.reached
+        self.asking = EndpointClient(self.transport, connection.auth, self.meter, actions, reached)
+        tls_verify = connection.options.tls_verify
+        self.endpoint = only_endpoint(ref, connection.registries, tls_verify)
         self._begun: dict[Digest, _Upload] = {}
 
     def close(self) -> None:
-        """Close the idle connections."""
-        self.transport.close()
+        """Close the idle connections, unless they are shared."""
+        if self._shared is None:
+            self.transport.close()
 
     # -- blobs -----------------------------------------------------------------------------
 
@@ -137,12 +145,14 @@ class Pusher:
         mount_from: str | None = None,
         lacks: bool = False,
         told: Callable[[int], None] = lambda count: None,
+        arriving: Arriving | None = None,
     ) -> Outcome:
         """Have the registry hold the file `fd`, of that digest and size, as a blob.
 
         `mount_from` is another repository there that may have it; with `lacks` it is known that
         this one has not. `told` gets how many bytes more were sent, less than 0 when some were in
-        vain. Raises `NotAuthorised`, `NetworkError` when the tries are used up, and
+        vain. What is still `arriving` in the file is waited for, and ends all if it is wrong.
+        Raises `NotAuthorised`, `NetworkError` when the tries are used up, and
         `VerificationFailed` when the registry says that what came has another digest.
         """
         if not lacks and self.has_blob(digest, size):
@@ -150,7 +160,8 @@ class Pusher:
         if mount_from is not None and self.borrow(digest, mount_from):
             return Outcome.MOUNTED
         upload = self._begun.pop(digest, None)
-        _Sending(self, fd, digest, size, told).run(upload or self.begin(digest))
+        sending = _Sending(self, fd, digest, size, told, arriving)
+        sending.run(upload or self.begin(digest))
         return Outcome.PUSHED
 
     def begin(self, digest: Digest) -> _Upload:
@@ -159,6 +170,11 @@ class Pusher:
         if reply.status != 202:
             raise self.failure(f"blob {digest}", reply)
         return _Upload.begun(f"blob {digest}", reply)
+
+    def abandon(self, upload: _Upload) -> None:
+        """Tell the registry that an upload is not going to end; it is no matter if it fails."""
+        with suppress(BridgeError):
+            self.send("DELETE", upload.url, once=True).close()
 
     # -- manifests -------------------------------------------------------------------------
 
@@ -223,8 +239,15 @@ class _Sending:
     """One blob on its way: an upload, how far it is, and the tries that are left."""
 
     def __init__(
-        self, pusher: Pusher, fd: int, digest: Digest, size: int, told: Callable[[int], None]
+        self,
+        pusher: Pusher,
+        fd: int,
+        digest: Digest,
+        size: int,
+        told: Callable[[int], None],
+        arriving: Arriving | None,
     ) -> None:
+        self._arriving = arriving
         self._pusher = pusher
         self._fd = fd
         self._digest = digest
@@ -271,15 +294,18 @@ class _Sending:
         """Send what is left; return the answer that is not what it should be, None at the end."""
         # A small one goes with the last request. A large one goes in parts: what no proxy takes
         # in one body, and what is not lost where a registry forgets a body that broke.
-        whole = upload.offset == 0 and self._size <= limits.UPLOAD_WHOLE
+        uploads = self._pusher.uploads
+        whole = upload.offset == 0 and self._size <= uploads.whole
         while not whole and upload.offset < self._size:
-            end = min(self._size, upload.offset + max(limits.UPLOAD_PART, upload.least))
+            end = min(self._size, upload.offset + max(uploads.part, upload.least))
+            self._wait(upload, end)
             span = f"{upload.offset}-{end - 1}"
             body = FileBody(self._fd, upload.offset, end, self._tell)
             reply = self._pusher.send("PATCH", upload.url, {"Content-Range": span}, body, once=True)
             if reply.status not in _TAKEN:
                 return reply
             upload.went_on(reply, end)
+        self._wait(upload, None)
         joint = "&" if "?" in upload.url else "?"
         url = f"{upload.url}{joint}digest={quote(self._digest, safe='')}"
         rest = FileBody(self._fd, upload.offset, self._size, self._tell)
@@ -288,6 +314,19 @@ class _Sending:
             return reply
         _check_digest(self._what, self._digest, reply)
         return None
+
+    def _wait(self, upload: _Upload, end: int | None) -> None:
+        """Wait until the file has its bytes up to `end`, or all of them, verified."""
+        if self._arriving is None:
+            return
+        try:
+            if end is None:
+                self._arriving.whole()
+            else:
+                self._arriving.upto(end)
+        except BaseException:
+            self._pusher.abandon(upload)
+            raise
 
     def _found_again(self, upload: _Upload) -> _Upload | None:
         """Return the upload as the registry has it now, None if it has forgotten it."""

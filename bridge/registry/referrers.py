@@ -10,7 +10,6 @@ Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#li
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 from urllib.parse import quote, urljoin
 
@@ -33,28 +32,11 @@ from bridge.registry.message import next_page, origin
 from bridge.registry.meter import Meter
 from bridge.registry.mirrors import Endpoint
 from bridge.registry.push import Pusher
+from bridge.registry.support import Support
 from bridge.registry.transport import Response, TooLarge
 
 _NONE = frozenset({303, 400, 404, 405, 406, 501})
 """Answers of registries without the API: GitHub's redirects to a page, say."""
-
-
-class Support:
-    """Which hosts were seen to have the referrers API, and which not. Safe for several threads."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, bool] = {}
-        self._lock = threading.Lock()
-
-    def of(self, host: str) -> bool | None:
-        """Return what is known of a host."""
-        with self._lock:
-            return self._known.get(host)
-
-    def learn(self, host: str, has: bool) -> None:
-        """Take what a host's answer says. One that had it once has it."""
-        with self._lock:
-            self._known[host] = has or self._known.get(host, False)
 
 
 def find(
@@ -73,7 +55,7 @@ def find(
     """
     listed = None
     if support.of(at.host) is not False:
-        listed = _from_api(asking, at, subject, artifact_type, support, meter)
+        listed = from_api(asking, at, subject, artifact_type, support, meter)
     if listed is None:
         index = _tagged(asking, at, fallback_tag(subject), meter)
         listed = list(index[0].manifests) if index else []
@@ -97,7 +79,7 @@ def push(pusher: Pusher, raw: bytes, media_type: str, tag: str | None, support: 
     return put.digest
 
 
-def _from_api(
+def from_api(
     asking: EndpointClient,
     at: Endpoint,
     subject: Digest,
@@ -105,7 +87,8 @@ def _from_api(
     support: Support,
     meter: Meter | None,
 ) -> list[Descriptor] | None:
-    """Return the list of the API; None where there is no such."""
+    """Return the list of the API, with what `find` leaves out; None where there is no such. Same
+    errors."""
     what = f"referrers of {subject} in {at.name}"
     path = f"referrers/{subject}"
     if artifact_type is not None:

@@ -49,14 +49,15 @@ def iter_tags(client: EndpointClient, at: Endpoint, meter: Meter | None) -> Iter
         following = next_page(reply.headers.get("Link", ""))
         if following is None:
             return
-        path = _resolved(what, reply.url, following)
+        path = resolved(what, reply.url, following)
         if path in pages:
             raise NetworkError(f"{what}: a page leads to one that was there before")
         pages.add(path)
     raise NetworkError(f"{what}: more than {limits.TAG_PAGES_MAX} pages")
 
 
-def _resolved(what: str, asked: str, address: str) -> str:
+def resolved(what: str, asked: str, address: str) -> str:
+    """Return where the next page of a list is; `NetworkError` for no URL, or another host's."""
     try:
         found = urljoin(asked, address)
     except ValueError:

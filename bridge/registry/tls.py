@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def tls_context(
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if options.authority is not None:
+        try:
+            context.load_verify_locations(cadata=options.authority)
+        except (ValueError, ssl.SSLError) as error:
+            raise UsageError(f"the authority that is given for {netloc}: {error}") from None
+    if options.client_certificate is not None:
+        _load_pair(context, netloc, options.client_certificate, options.client_key or "")
     directory = cert_directory(netloc, options, environ)
     if directory is None:
         return context
@@ -71,3 +79,14 @@ def _load_authority(context: ssl.SSLContext, path: Path) -> None:
             context.load_verify_locations(cafile=path)
     except (OSError, ssl.SSLError) as error:
         raise UsageError(f"loading the certificate authority {path}: {error}") from None
+
+
+def _load_pair(context: ssl.SSLContext, netloc: str, certificate: str, key: str) -> None:
+    """Load a client's certificate and key; ssl takes them from files only."""
+    with tempfile.NamedTemporaryFile(prefix="bootc-py-") as file:  # for this user alone
+        file.write(f"{certificate}\n{key}\n".encode())
+        file.flush()
+        try:
+            context.load_cert_chain(file.name)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"the client certificate given for {netloc}: {error}") from None

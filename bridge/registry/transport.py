@@ -12,25 +12,25 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
 from bridge import __version__, limits
 from bridge.errors import NetworkError
 from bridge.registry import retry
 from bridge.registry.body import FileBody, Paced
+from bridge.registry.causes import causes, reason
 from bridge.registry.message import REDIRECTS, Request, origin, redirected
 from bridge.registry.meter import Meter, RateLimit
 from bridge.registry.observed import BEGINNING, HostSpeed, Observed
 from bridge.registry.options import NetworkOptions
+from bridge.registry.session import Adapter, Session
+from bridge.registry.throttle import Throttle
 from bridge.registry.tls import tls_context
-from bridge.registry.wire import POOLS
 
 _NEVER_SENT = (
     urllib3.exceptions.NewConnectionError,
@@ -93,7 +93,7 @@ class Response:
                 before = self._clock()
                 chunk = self._raw.raw.read1(amount, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise Interrupted(f"{host}: {_reason(error, self._idle)}") from None
+                raise Interrupted(f"{host}: {reason(error, self._idle)}") from None
             if not chunk:
                 self._ended = True
                 return
@@ -146,8 +146,13 @@ class Transport:
         random: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         rate: RateLimit | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         self.options = options
+        self.throttle = throttle or Throttle()
+        self._headers = _HEADERS | (
+            {"User-Agent": options.user_agent} if options.user_agent else {}
+        )
         self._clock = clock
         self._sleep = sleep
         self._random = random
@@ -157,13 +162,16 @@ class Transport:
         # Whoever is insecure, the user has said so; no need to tell them each time.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._lock = threading.Lock()
-        self._sessions: dict[_Peer, queue.SimpleQueue[_Session]] = {}
+        self._sessions: dict[_Peer, queue.SimpleQueue[Session]] = {}
         self._contexts: dict[_Peer, ssl.SSLContext] = {}
         self._schemes: dict[str, str] = {}
+        self._proxies: dict[_Peer, dict[str, str]] = {}
         self._speeds: dict[str, HostSpeed] = {}
 
     def base_url(self, host: str, meter: Meter, *, insecure: bool = False) -> str:
         """Return `https://HOST`; if it is `insecure`, `http://HOST` where there is no TLS."""
+        if self.options.plain_http:
+            return f"http://{host}"
         if not insecure:
             return f"https://{host}"
         with self._lock:
@@ -246,6 +254,8 @@ class Transport:
             response = self._once(request, meter)
             if not 200 <= response.status < 300:
                 response.read(limits.ERROR_BODY_MAX)
+            elif request.method == "HEAD":
+                response.read(1)  # to its end, which is here: the connection stays good
             elif request.limit is not None:
                 response.read(request.limit + 1)
                 if len(response.body) > request.limit:
@@ -263,15 +273,27 @@ class Transport:
         origin(request.url)  # refuses what is not http(s), and credentials in the URL
         parts = urlsplit(request.url)
         key = (parts.scheme, parts.netloc, request.insecure)
-        idle = self.options.timeouts.idle
+        leave = self.throttle.enter(streams=request.method == "GET" and request.limit is None)
+        try:
+            return self._sent(request, key, meter, leave)
+        except BaseException:
+            leave()
+            raise
+
+    def _sent(
+        self, request: Request, key: _Peer, meter: Meter, leave: Callable[[], None]
+    ) -> Response:
+        netloc, idle = key[1], self.options.timeouts.idle
         session = self._take(key)
         warm, asked = session.warm, time.monotonic()
         try:
             body: Any = request.body
             if isinstance(body, FileBody):
                 body = Paced(body, self._rate)
+            elif body and self._rate is not None:
+                self._rate.take(len(body))
             prepared = requests.Request(
-                request.method, request.url, {**_HEADERS, **request.headers}, data=body
+                request.method, request.url, {**self._headers, **request.headers}, data=body
             ).prepare()
             raw = session.send(
                 prepared,
@@ -279,13 +301,13 @@ class Transport:
                 allow_redirects=False,
                 timeout=(self.options.timeouts.connect, idle),
                 verify=not request.insecure,
-                proxies=get_environ_proxies(request.url, None),
+                proxies=self._proxies_for(key, request.url),
             )
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             session.close()
-            if not any(isinstance(cause, _NEVER_SENT) for cause in _causes(error)):
+            if not any(isinstance(cause, _NEVER_SENT) for cause in causes(error)):
                 meter.add(requests=1)
-            message = f"{parts.netloc}: {_reason(error, idle)}"
+            message = f"{netloc}: {reason(error, idle)}"
             if isinstance(error, requests.exceptions.SSLError):
                 raise NetworkError(
                     f"{message}; give its authority with --cert-dir, or --tls-verify=false"
@@ -294,28 +316,37 @@ class Transport:
                 raise NetworkError(message) from None
             raise Interrupted(message) from None
         meter.add(requests=1)
-        speed = self._speed(parts.netloc)
+        self.throttle.see(raw.headers)
+        speed = self._speed(netloc)
         if warm:
             speed.answered(time.monotonic() - asked)
 
         def done(whole: bool) -> None:
             session.warm = whole
             self._give_back(key, session)
+            leave()
 
         return Response(raw, meter, self._rate, idle, self._clock, speed, done)
+
+    def _proxies_for(self, key: _Peer, url: str) -> dict[str, str]:
+        """Return what the environment says; to look it up takes a tenth of a small request."""
+        with self._lock:
+            if key not in self._proxies:
+                self._proxies[key] = get_environ_proxies(url, None)
+            return self._proxies[key]
 
     def _speed(self, host: str) -> HostSpeed:
         with self._lock:
             return self._speeds.setdefault(host, HostSpeed())
 
-    def _take(self, key: _Peer) -> _Session:
+    def _take(self, key: _Peer) -> Session:
         """Return a session that no other thread uses until it is given back."""
         with self._lock:
             pool = self._sessions.setdefault(key, queue.SimpleQueue())
         try:
             return pool.get_nowait()
         except queue.Empty:
-            return _Session(_Adapter(self._context(key) if key[0] == "https" else None))
+            return Session(Adapter(self._context(key) if key[0] == "https" else None))
 
     def _context(self, key: _Peer) -> ssl.SSLContext:
         with self._lock:
@@ -323,74 +354,7 @@ class Transport:
                 self._contexts[key] = tls_context(key[1], self.options, insecure=key[2])
             return self._contexts[key]
 
-    def _give_back(self, key: _Peer, session: _Session) -> None:
+    def _give_back(self, key: _Peer, session: Session) -> None:
         with self._lock:
             pool = self._sessions.setdefault(key, queue.SimpleQueue())
         pool.put(session)
-
-
-class _Session(requests.Session):
-    """One origin's connection, without cookies, environment, or redirects of its own."""
-
-    def __init__(self, adapter: HTTPAdapter) -> None:
-        super().__init__()
-        self.warm = False  # whether its connection is there, as far as we know
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        # requests would read a redirect's body here, uncounted and without bound.
-        return None
-
-
-class _Adapter(HTTPAdapter):
-    """Uses our bounded connections, and our TLS context where requests would use its own."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._tls: dict[str, Any] = {} if context is None else {"ssl_context": context}
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-    def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **options: Any
-    ) -> None:
-        super().init_poolmanager(connections, maxsize, block, **options, **self._tls)
-        self.poolmanager.pool_classes_by_scheme = POOLS
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options, **self._tls)
-        if not proxy.lower().startswith("socks"):  # which has connections of its own
-            manager.pool_classes_by_scheme = POOLS
-        return manager
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the authorities to the context."""
-
-
-def _reason(error: BaseException, idle: float) -> str:
-    """Return the innermost cause in a few words: the outer ones are class names and addresses."""
-    seen = _causes(error)
-    for cause in reversed(seen):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-    timeouts = (urllib3.exceptions.TimeoutError, requests.exceptions.Timeout, TimeoutError)
-    if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in seen):
-        return "no connection in time"
-    if any(isinstance(cause, timeouts) for cause in seen):
-        return f"nothing came for {idle:g} seconds"
-    words = str(seen[-1]) or type(seen[-1]).__name__
-    return "".join(c if c.isprintable() else " " for c in words)[:200]
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return an error and what is wrapped in it, outermost first."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        seen.append(cause)
-        inner = getattr(cause, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in cause.args if isinstance(arg, BaseException)), None)
-        cause = inner or cause.__cause__ or cause.__context__
-    return seen

@@ -6,6 +6,7 @@ Values only: read by `bridge.sync.config`, carried out by `bridge.sync.run`.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class Kind(enum.Enum):
     IMAGE = "image"
     """One tag or digest of a repository."""
     LAYOUT = "oci"
-    """A directory in OCI image layout."""
+    """A directory in OCI image layout: of one repository by tag, of many as `REPOSITORY:TAG`."""
     ARCHIVE = "oci-archive"
     """A file: the tar of such a directory."""
     OSTREE = "ostree"
@@ -61,7 +62,7 @@ class Names:
     """Names of repositories or tags: all, but for what is said here."""
 
     names: tuple[str, ...] = ()
-    """Exactly these, which are then not asked for in a list."""
+    """Exactly these, which are then not asked for in a list; what is said below holds, too."""
     allow: tuple[Matcher, ...] = ()
     """Any of these; empty: all."""
     deny: tuple[Matcher, ...] = ()
@@ -78,21 +79,45 @@ class TagSet:
     newest: int | None = None
     """Only so many, the highest by version."""
     younger_than: float | None = None
-    """Seconds since the image was made, by its configuration."""
+    """Seconds since the image was made, by its configuration; looked at after `newest`."""
+    digest_tags: bool = False
+    """Whether `sha256-….sig` and the like are tags as others are. If not, they are wanted where
+    they are named only, and else follow the image whose digest they name (`Job.digest_tags`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrerFilter:
+    """Manifests that refer to an image, by what is in the descriptors that list them."""
+
+    artifact_type: str | None = None
+    """None: any."""
+    annotations: tuple[tuple[str, str], ...] = ()
+    """All of these; an empty value: whatever it is."""
+
+    def __call__(self, artifact_type: str | None, annotations: Mapping[str, str]) -> bool:
+        """Tell whether a manifest with that artifact type and these annotations is meant."""
+        if self.artifact_type is not None and artifact_type != self.artifact_type:
+            return False
+        return all(
+            key in annotations and value in ("", annotations[key])
+            for key, value in self.annotations
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Referrers:
     """Which manifests that refer to an image follow it."""
 
-    artifact_types: tuple[str, ...] = ()
-    """Empty: all."""
-    annotations: tuple[tuple[str, str], ...] = ()
-    """What they must have; an empty value: whatever it is."""
+    filters: tuple[ReferrerFilter, ...] = ()
+    """Those that any of these means; empty: all."""
     source: Place | None = None
     """Another repository in which they are looked for."""
     target: Place | None = None
     """Another repository to which they go."""
+
+    def wanted(self, artifact_type: str | None, annotations: Mapping[str, str]) -> bool:
+        """Tell whether a manifest with that artifact type and these annotations follows."""
+        return not self.filters or any(each(artifact_type, annotations) for each in self.filters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +182,7 @@ class Job:
     """Images that go from one place to another. Paths in a registry keep what is below its path."""
 
     name: str
-    """Unique in the file; state and reports are kept by it."""
+    """Unique in the file; state and reports are kept by it. Any printable text."""
     source: Place
     target: Place
     line: int = 0
@@ -168,6 +193,9 @@ class Job:
     """What any of these wants."""
     platforms: tuple[str, ...] = ()
     """`os/arch[/variant]`: these of an index; none: the index as it is. Of one its manifest."""
+    sparse: bool = False
+    """Whether an index stays as it is where there are `platforms`, one or more: it then lists
+    images that are not copied, which many registries refuse."""
     referrers: Referrers | None = Referrers()
     digest_tags: bool = True
     """Whether `sha256-….sig` and the like follow the image whose digest they name."""
@@ -181,7 +209,9 @@ class Job:
     """Of manifests that are copied; empty: all that are known."""
     backup: str | None = None
     """What the image that a tag named before is called then: a tag, or another reference, with
-    `{{.Ref.Tag}}` and the like in it."""
+    `{{.Ref.Tag}}` and the like in it: `bridge.sync.config.backup` says which."""
+    variables: Mapping[str, object] = field(default_factory=dict, compare=False)
+    """What `.Sync` has in such a template."""
     suffix: str = ""
     """Added to each tag at the target."""
     hooks: Hooks = Hooks()
@@ -204,6 +234,9 @@ class Host:
     token: str | None = field(default=None, repr=False)
     """An identity token (OAuth 2) in place of a password."""
     credential_helper: str | None = None
+    """The NAME of a program `docker-credential-NAME`."""
+    credential_host: str | None = None
+    """What that program is asked for in place of the name."""
     address: str | None = None
     """Host (and port) that is asked in place of the name."""
     tls_verify: bool | None = None
@@ -215,7 +248,10 @@ class Host:
     client_certificate: str | None = None
     client_key: str | None = field(default=None, repr=False)
     path_prefix: str = ""
+    """Put before each repository that is asked for there."""
     mirrors: tuple[str, ...] = ()
+    """`HOST[/PATH]` of others that have the same below that path, in the order in which they are
+    asked before this one; what the configuration says of such a HOST holds for it."""
     requests_at_once: int = limits.SYNC_REQUESTS_AT_ONCE
     requests_per_second: float | None = None
     bandwidth: int | None = None
@@ -241,6 +277,8 @@ class Config:
     docker_config: bool = True
     """Whether credentials are looked for where docker and podman keep them, too."""
     user_agent: str | None = None
+    notes: tuple[str, ...] = ()
+    """What whoever wrote the file should know of how it was understood, each with its line."""
 
     def host(self, name: str) -> Host:
         """Return what is known of a registry."""

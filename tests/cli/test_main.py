@@ -95,6 +95,7 @@ def test_wrong_words_are_a_usage_error(
 CODES = {
     "BridgeError": 1,
     "UsageError": 2,
+    "ConfigurationError": 2,
     "NotAuthorised": 3,
     "NotFound": 4,
     "NetworkError": 5,
@@ -114,7 +115,8 @@ def test_each_kind_of_failure_has_its_exit_code(
     run: Any, name: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise getattr(errors, name)("doing it:\n  it\x1b\x07 failed")
+        said = "doing it:\n  it\x1b\x07 failed"
+        raise getattr(errors, name)((said,) if name == "ConfigurationError" else said)
 
     monkeypatch.setattr("bridge.pull.pull.pull", fail)
     done = run("image", "pull", "oci:/x", "--repo", tmp_path / "repo", "--quiet")

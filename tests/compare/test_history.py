@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.images import file, image, write_layout
 
-from bridge.cli.image_report import _write
 from bridge.cli.main import main
-from bridge.cli.report_page import _step, render
+from bridge.cli.page import _step, write
+from bridge.cli.report_page import render
 from bridge.compare.diff import diff
 from bridge.compare.estimate import Strategy
 from bridge.compare.history import _ATTACHED, History, Release, natural, parse_time
@@ -192,20 +192,20 @@ def test_a_scale_reaches_what_it_is_for_in_a_few_steps(most: int) -> None:
 def test_where_a_page_is_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
     for text in ("one", "two"):
-        _write(page, text)
+        write(str(page), text, "--html")
         assert page.read_text() == text
     link = tmp_path / "link"
     link.symlink_to("page.html")
-    _write(link, "three")
+    write(str(link), "three", "--html")
     assert link.is_symlink() and page.read_text() == "three"
-    _write(Path("/dev/stdout"), "four")
+    write("/dev/stdout", "four", "--html")
     assert capfd.readouterr().out == "four"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "page.html"]
     for wrong in (tmp_path / "none/page.html", tmp_path):
         with pytest.raises(BridgeError, match="writing"):
-            _write(wrong, "five")
+            write(str(wrong), "five", "--html")
     with pytest.raises(UsageError):
-        _write(Path(""), "six")
+        write("", "six", "--html")
 
 
 @pytest.mark.parametrize(

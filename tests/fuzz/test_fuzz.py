@@ -27,7 +27,7 @@ ROUNDS = {
 NEVER_REFUSES = {
     "challenge", "retry-after", "content-range", "link", "error-body", "image-metadata",
     "boot-entry", "versions", "deployment-name", "os-release", "boot-title", "kernel-arguments",
-    "timestamp", "yaml", "rate", "failed-images",
+    "timestamp", "yaml", "rate", "failed-images", "tag",
 }  # fmt: skip
 
 

@@ -488,7 +488,10 @@ def test_a_damaged_object_is_fetched_and_written_anew(
     plans = here.parted(places)
     [report] = here.imported(plans)
     assert report.plan.mode is Mode.PARTIAL and report.plan.commit == before.plan.commit
-    [line] = here.messages.lines
+    again, line = here.messages.lines
+    assert "putting it together again, with a look at each piece" in again
     assert line.startswith(f"warning: object {place.checksum} does not hold what it should")
+    # The whole layer once, and then the end of it, which is counted once for both tries.
+    assert here.messages.read == here.plans[0].layer.size + len(BLOB.tail)
     assert path.read_bytes() != bytes(data)
     assert read_place(repo, place, file.digest) == SEVERAL

@@ -16,7 +16,13 @@ from support.chunked import Blob, chunked
 from support.images import directory, file, symlink, tar
 
 from bridge import limits
-from bridge.errors import BridgeError, MalformedImage, RangeRefused, VerificationFailed
+from bridge.errors import (
+    BridgeError,
+    DamagedRepository,
+    MalformedImage,
+    RangeRefused,
+    VerificationFailed,
+)
 from bridge.layer.blob_index import File, Piece
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
@@ -121,7 +127,12 @@ class Run:
 
 
 def run(
-    repo: Repository, places: Mapping[bytes, Place], blob: Blob = BLOB, **parts: Any
+    repo: Repository,
+    places: Mapping[bytes, Place],
+    blob: Blob = BLOB,
+    *,
+    careful: bool = True,
+    **parts: Any,
 ) -> tuple[Run, BridgeError | None]:
     """Rebuild the layer where the store has `places`."""
     index = blob.index
@@ -136,7 +147,7 @@ def run(
     layer = Descriptor("application/vnd.oci.image.layer.v1.tar+zstd", Digest.of(b""), 1)
     rebuilt = Rebuild(
         repo, layer, Inside(blob.tail, index), plan, memory,
-        fetched=fetched, wrong=done.wrong.append,
+        careful=careful, fetched=fetched, wrong=done.wrong.append,
     )  # fmt: skip
     try:
         for chunk in rebuilt:
@@ -402,6 +413,41 @@ STORE_DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: os.truncate(path, 0),
 }
 STORE = pytest.mark.parametrize("damage", STORE_DAMAGES.values(), ids=STORE_DAMAGES)
+
+
+@pytest.mark.parametrize("path", ["several", "large"])
+def test_it_is_the_same_without_a_look_at_what_the_store_has(
+    each_mode: Repository, path: str
+) -> None:
+    for places in (
+        whole(each_mode, *CONTENTS),
+        whole(each_mode, path),
+        split_up(each_mode, path, 2),
+    ):
+        one, error = run(each_mode, places, careful=False)
+        other = good(each_mode, places)
+        assert error is None and one.stream == TAR
+        assert (one.parts.reads, one.parts.agains, one.fetched, one.wrong) == (
+            other.parts.reads, other.parts.agains, other.fetched, other.wrong,
+        )  # fmt: skip
+
+
+@STORE
+@pytest.mark.parametrize("path", ["one", "several", "large"])
+def test_damage_that_is_not_looked_for_shows_in_the_stream(
+    each_mode: Repository, path: str, damage: Callable[[Path], object]
+) -> None:
+    """Its DiffID tells, unless it was seen at once; what is wrong is never taken for right."""
+    places = whole(each_mode, *CONTENTS)
+    place = places[sha(CONTENTS[path])]
+    damage(object_path(each_mode, place.checksum))
+    done, error = run(each_mode, places, careful=False)
+    if error is not None:
+        assert isinstance(error, DamagedRepository | VerificationFailed)
+    elif done.wrong:
+        assert done.wrong == [place] and done.stream == TAR
+    else:
+        assert len(done.stream) == len(TAR) and sha(done.stream) != sha(TAR)
 
 
 @STORE

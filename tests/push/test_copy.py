@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from support.images import (
 
 from bridge import limits
 from bridge.errors import BridgeError, MalformedImage, NotFound, UsageError, VerificationFailed
-from bridge.oci.artifact import artifact, in_layout
+from bridge.oci.artifact import EMPTY, artifact, in_layout
 from bridge.oci.digest import Digest
 from bridge.oci.layout import Archive, Layout
 from bridge.oci.model import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
+    Index,
     Manifest,
     Platform,
     parse_document,
@@ -40,8 +42,9 @@ from bridge.pull.progress import Progress
 from bridge.push.compress import Compression, Packed, pack
 from bridge.push.copy import copy
 from bridge.push.layouts import ArchiveWriter, LayoutWriter
-from bridge.push.origin import open_origin, options_for
+from bridge.push.origin import layout_origin, open_origin, options_for
 from bridge.push.repack import is_packed, repack
+from bridge.push.repack_all import Repacking
 from bridge.registry.options import NetworkOptions
 from bridge.registry.outcome import Outcome
 
@@ -331,12 +334,12 @@ def _fails(out: Callable[[bytes], object]) -> Packed:
 
 
 def packed(source: ImageReference, target: str, to: Compression, level: int | None = None) -> Any:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         begin = open_origin(source, NetworkOptions(), stack)
         place = stack.enter_context(LayoutWriter.open(target, "v"))
-        done = repack(begin, begin.top(), place, to, level, Progress())
+        top = begin.top()
+        assert isinstance(top, Manifest)
+        done = repack(begin, top, place, to, level, Progress())
         if done is not None:
             place.finish(done.manifest, OCI_MANIFEST)
         return done
@@ -368,10 +371,52 @@ def test_a_level_packs_what_is_packed(tmp_path: Path) -> None:
         packed(source, str(tmp_path / "c"), Compression.NONE, 9)
 
 
-def test_an_index_is_not_packed_anew(tmp_path: Path) -> None:
-    source = written(tmp_path, index((image(LOWER), Platform("linux", "amd64"))))
-    with pytest.raises(UsageError, match="an index"):
-        packed(source, str(tmp_path / "out"), Compression.ZSTD)
+def test_an_index_is_made_anew(tmp_path: Path) -> None:
+    """Each of its images is packed anew; order, platforms and annotations stay; what is no image
+    stays as it is, but for the digest of the image that it speaks of."""
+    amd, arm = (Platform("linux", each) for each in ("amd64", "arm64"))
+    images = [image(LOWER, platform=amd), image(LOWER, UPPER, platform=arm)]
+    made = index((images[0], amd), (images[1], arm))
+    _, raw = signed(images[0])
+    document = made.document
+    document["annotations"] = {"a": "b"}
+    document["manifests"][0]["annotations"] = {"c": "d"}
+    document["manifests"].append(
+        descriptor(raw, OCI_MANIFEST)
+        | {"annotations": {"vnd.docker.reference.digest": images[0].digest}}
+    )
+    bill = parse_document(raw)
+    assert isinstance(bill, Manifest)
+    blobs = {**made.blobs, Digest.of(raw): raw, Digest.of(EMPTY): EMPTY}
+    source = written(tmp_path, Image(dumps(document), blobs, made.media_type))
+    with ExitStack() as stack:
+        begin = open_origin(source, NetworkOptions(), stack)
+        place = stack.enter_context(LayoutWriter.open(str(tmp_path / "out"), "v"))
+        work = Repacking(begin, place, Compression.ZSTD, None, Progress())
+        done = work.run(begin.top())
+        assert done.changed
+        place.finish(done.document, done.media_type)
+        layout = stack.enter_context(Layout.open(str(tmp_path / "out")))
+        found = parse_document(layout.read_blob(layout.resolve("v")))
+        assert isinstance(found, Index)
+        assert found.annotations == {"a": "b"}
+        assert [each.platform for each in found.manifests] == [amd, arm, None]
+        assert found.manifests[0].annotations == {"c": "d"}
+        assert found.manifests[2].digest == bill.digest
+        assert found.manifests[2].annotations == {
+            "vnd.docker.reference.digest": found.manifests[0].digest
+        }
+        for entry, was in zip(found.manifests, images, strict=False):
+            one = parse_document(layout.read_blob(entry))
+            assert isinstance(one, Manifest)
+            assert one.config.digest == was.document["config"]["digest"]
+            assert all(is_packed(each, Compression.ZSTD) for each in one.layers)
+        # Once more, and there is nothing to do.
+        again = Repacking(
+            layout_origin(layout, layout.resolve("v")), place, Compression.ZSTD, None, Progress()
+        ).run(found)
+        assert not again.changed
+        assert again.digest == found.digest
 
 
 @pytest.mark.parametrize("harm", [missing_layer, damaged_layer, longer_layer, damaged_config])

@@ -23,7 +23,12 @@ def root(tmp_path: Path) -> Path:
     shutil.copytree("/lib/systemd/system", tmp_path / SYSTEM, symlinks=True)
     (tmp_path / "lib").symlink_to("usr/lib")
     (tmp_path / "usr/bin").mkdir()
-    for name in ("bin/bootc-py", "bin/systemctl", "lib/systemd/systemd-boot-check-no-failures"):
+    for name in (
+        "bin/bootc-py",
+        "bin/kill",
+        "bin/systemctl",
+        "lib/systemd/systemd-boot-check-no-failures",
+    ):
         (tmp_path / "usr" / name).write_text("#!/bin/sh\n")
         (tmp_path / "usr" / name).chmod(0o755)
     return tmp_path
@@ -41,7 +46,7 @@ def verify(root: Path, *names: str) -> str:
 
 def test_systemd_has_nothing_against_them(root: Path) -> None:
     names = [name for name in image_units.install(str(root)) if not name.endswith(".preset")]
-    assert len(names) == 8
+    assert len(names) == 9
     # Another check that others have in front of the target, and that waits for all of the boot.
     others = ["systemd-boot-check-no-failures.service", "multi-user.target"]
     subprocess.run(["systemctl", f"--root={root}", "enable", others[0]], check=True)
@@ -78,7 +83,7 @@ def test_they_run_a_program_that_is_there(root: Path) -> None:
         for line in data.decode().splitlines()
         if line.startswith("Exec")
     }
-    assert programs == {"/usr/bin/bootc-py", "/usr/bin/systemctl"}
+    assert programs == {"/usr/bin/bootc-py", "/usr/bin/kill", "/usr/bin/systemctl"}
     (root / "usr/bin/bootc-py").unlink()
     with pytest.raises(NotFound, match="has no usr/bin/bootc-py"):
         image_units.install(str(root))

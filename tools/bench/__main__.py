@@ -2,6 +2,7 @@
 
 `python3 tools/bench partial`: what upgrades move, and how long that takes, by every way there is.
 `python3 tools/bench rechunk`: what upgrades move of whole layers, by the ways to make these.
+`python3 tools/bench sync`: what a mirror of 500 tags costs, beside `skopeo sync`.
 
 Both sides do the same work in turn, several times, each time from nothing on the same file
 system, the source in the page cache. Printed are the medians. Needs root, and the images of
@@ -21,9 +22,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
-sys.path.insert(1, str(ROOT / "registry-tests"))
+sys.path[1:1] = [str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
-from tools.bench import contest, partial, rechunk  # noqa: E402
+from tools.bench import contest, partial, rechunk, sync  # noqa: E402
 from tools.bench.contest import MB, Outcome  # noqa: E402
 
 PARTS = {
@@ -44,8 +45,17 @@ def main() -> int:
     outcomes: list[Outcome] = []
     upgrades: list[partial.Upgrade] = []
     updates: list[rechunk.Update] = []
+    mirrors: list[sync.Mirrored] = []
     try:
         for part in options.parts or PARTS:
+            if part == "sync":
+                mirrors.append(sync.mirrored(options.runs))
+                print(
+                    sync.table(mirrors[-1]),
+                    file=sys.stderr if options.json else sys.stdout,
+                    flush=True,
+                )
+                continue
             if part == "rechunk":
                 for name in options.pairs or ("base", "server"):
                     updates.append(rechunk.update(name))
@@ -71,7 +81,7 @@ def main() -> int:
         said = (error.stderr or b"").decode(errors="replace").strip()
         return _fail(f"{error.cmd[0]} ended with {error.returncode}: {said}")
     met = all(verdict.met for outcome in outcomes for verdict in outcome.verdicts)
-    met = met and all(each.met for each in (*upgrades, *updates))
+    met = met and all(each.met for each in (*upgrades, *updates, *mirrors))
     if options.json:
         document = {
             "apiVersion": "bootc-py/v1",
@@ -80,6 +90,7 @@ def main() -> int:
             "contests": [outcome.to_json() for outcome in outcomes],
             "upgrades": [each.to_json() for each in upgrades],
             "updates": [each.to_json() for each in updates],
+            "mirrors": [each.to_json() for each in mirrors],
             "met": met,
         }
         print(json.dumps(document, indent=2))
@@ -124,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "parts",
         nargs="*",
         metavar="PART",
-        help="import, pull, write (default: these), partial, rechunk",
+        help="import, pull, write (default: these), partial, rechunk, sync",
     )
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each side (3)")
     parser.add_argument("--image", default="server", choices=("base", "server"))

@@ -3,7 +3,7 @@
 build [IMAGE...] [--version V]         builds what the cache lacks
 path IMAGE VERSION [--form F]          prints IMAGE's reference, oci:DIRECTORY:TAG
 push HOST:PORT [IMAGE...] [--version V]  pushes to a registry, one tag for each form
-reproduce [IMAGE...] [--version V]     builds once more, and names what came out otherwise
+reproduce [IMAGE...] [--version V]     builds twice by `bootc-py build`, and names what differs
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 
 from tools.images import build
 from tools.images.push import publish
-from tools.images.reproduce import reproduce
+from tools.images.reproduce import differences, reproduce
 from tools.images.spec import ALL, FORMATS, IMAGES, VERSIONS
 
 
@@ -23,10 +23,11 @@ def main() -> int:
     arguments = _parser().parse_args()
     # So that temporary directories and children go when we are ended.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    same = True
     try:
         if arguments.command == "path":
             print(build.image(arguments.image, arguments.version, arguments.form).reference)
+        if arguments.command == "reproduce":
+            return _reproduce(arguments)
         for name, version in _chosen(arguments):
             if arguments.command == "build":
                 for form in FORMATS:
@@ -38,14 +39,23 @@ def main() -> int:
             elif arguments.command == "push":
                 for reference, digest in publish(name, version, arguments.registry):
                     print(f"{reference}@{digest}")
-            elif arguments.command == "reproduce":
-                for difference in reproduce(name, version):
-                    same = False
-                    print(f"{name} {version}: {difference}")
     except subprocess.CalledProcessError as error:
         print(f"error: {error.cmd[0]} failed with exit status {error.returncode}", file=sys.stderr)
         return 1
-    return 0 if same else 1
+    return 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    status = 0
+    for version in [arguments.version] if arguments.version else VERSIONS:
+        for pair in reproduce(arguments.images or IMAGES, version):
+            print(f"{pair.name} {version}: {pair.first.digest}", flush=True)
+            if not pair.same:
+                status = 1
+                print(f"{pair.name} {version}: {pair.second.digest} elsewhere")
+                for each in differences(pair.first, pair.second):
+                    print(f"{pair.name} {version}: {each}")
+    return status
 
 
 def _chosen(arguments: argparse.Namespace) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +38,6 @@ def image(name: str, version: str, form: str) -> Layout:
     return layout.read(_image_dir(ALL[name], ALL_VERSIONS[version]) / form)
 
 
-def once_more(name: str, version: str, target: Path) -> Layout:
-    """Builds an image whatever the cache has of it, into `target`, with plain layers."""
-    what = ALL[name]
-    _check_programs()
-    return _build(what, ALL_VERSIONS[version], target)
-
-
 def _image_dir(what: Image, version: Version) -> Path:
     """The cache's directory with every form of an image."""
     name = f"images/{what.name}-{version.tag}-{spec.key(what, version)}"
@@ -53,28 +46,26 @@ def _image_dir(what: Image, version: Version) -> Path:
 
 def _make(what: Image, version: Version, target: Path) -> None:
     """Builds an image and writes it to `target` once for each form."""
-    _check_programs()
+    check_programs()
     parent = IMAGES[what.parent] if what.parent else None
     if parent:
         _image_dir(parent, version)
     title = f"{what.repository}:{version.tag}"
-    with _timed(f"{title}: built"):
+    with timed(f"{title}: built"):
         plain = _build(what, version, target / "plain")
     for form in spec.FORMATS:
         if form != "plain":
             inherited = image(parent.name, version.tag, form) if parent else None
-            with _timed(f"{title}: {form}"):
+            with timed(f"{title}: {form}"):
                 layout.convert(plain, target / form, form, inherited)
 
 
 def _build(what: Image, version: Version, target: Path) -> Layout:
     """Runs the image's Containerfile; its layers are written to `target` as plain tars."""
     with cache.scratch(cache.root() / "work") as work:
-        context = work / "context"
-        shutil.copytree(what.directory, context)
-        _set_modes(context)
-        temporary = work / "tmp"
+        context, temporary = work / "context", work / "tmp"
         temporary.mkdir()
+        prepare(what, version, context, temporary)
         storage = _Storage(work / "storage", work / "run", temporary)
         name = f"localhost/{what.repository}:{version.tag}"
         options = [
@@ -86,10 +77,7 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
             base_name = f"localhost/{IMAGES[what.parent].repository}:{version.tag}"
             storage.load(base, base_name)
             options += ["--layers", f"--build-arg=BASE={base_name}"]
-            if what.has_wheels:
-                wheels.collect(context / "wheels", run, spec.SOURCE_DATE_EPOCH)
         else:
-            _make_rootfs(version, context, temporary)
             options.append("--layers=false")
         storage.buildah(
             "bud", "--isolation=chroot", "--format=oci", "--pull-never", "--no-cache",
@@ -97,6 +85,18 @@ def _build(what: Image, version: Version, target: Path) -> Layout:
         )  # fmt: skip
         storage.save(name, target, version.tag)
     return layout.read(target)
+
+
+def prepare(
+    what: Image, version: Version, context: Path, temporary: Path, prefix: Sequence[str] = ()
+) -> None:
+    """Makes an image's build context. What makes a root file system is run by `prefix`."""
+    shutil.copytree(what.directory, context)
+    _set_modes(context)
+    if what.has_wheels:
+        wheels.collect(context / "wheels", run, spec.SOURCE_DATE_EPOCH)
+    if what.parent is None:
+        _make_rootfs(version, context, temporary, prefix)
 
 
 def _set_modes(directory: Path) -> None:
@@ -107,10 +107,11 @@ def _set_modes(directory: Path) -> None:
             path.chmod(0o755 if executable else 0o644)
 
 
-def _make_rootfs(version: Version, context: Path, temporary: Path) -> None:
+def _make_rootfs(version: Version, context: Path, temporary: Path, prefix: Sequence[str]) -> None:
     """Makes the base's `rootfs.tar` in its build context; unpacks it in `temporary`."""
-    with _timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
+    with timed(f"{IMAGES['base'].repository}:{version.tag}: root file system"):
         run(
+            *prefix,
             str(context / "make-rootfs"),
             str(context / "rootfs.tar"),
             version.suite,
@@ -148,7 +149,7 @@ class _Storage:
         return f"containers-storage:[overlay@{self.root}+{self.run_root}]{name}"
 
 
-def _check_programs() -> None:
+def check_programs() -> None:
     missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     if missing:
         raise SystemExit(f"error: building images needs: apt-get install {' '.join(missing)}")
@@ -191,7 +192,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _timed(what: str) -> Iterator[None]:
+def timed(what: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     print(f"{what} ({time.monotonic() - start:.0f} s)", file=sys.stderr, flush=True)
