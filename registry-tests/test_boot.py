@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 from rig import hosts, qemu
 from rig.command import PLAIN_HTTP, bootc_py
-from rig.hosts import Made
+from rig.hosts import Made, agreed, booted
 from rig.peers import require
-from rig.qemu import Machine, Said
+from rig.qemu import Machine
 
 from tools.images import cache
 
@@ -29,20 +29,6 @@ def machine(made: Made) -> Iterator[Machine]:
     """A machine with copies of both disks."""
     with cache.scratch(cache.root() / "work") as work:
         yield made.copy(work)
-
-
-def booted(said: Said) -> str:
-    """The digest of the image that runs, from `status`."""
-    digest: str = json.loads(said.ok)["status"]["booted"]["image"]["imageDigest"]
-    return digest
-
-
-def agreed(status: Said, admin: Said) -> None:
-    """`ostree admin status` marks the deployment as booted that `status` says is."""
-    of_it = json.loads(status.ok)["status"]["booted"]["ostree"]
-    name = f"{of_it['stateroot']} {of_it['checksum']}.{of_it['deploySerial']}"
-    lines = admin.ok.splitlines()
-    assert f"* {name}" in [line.strip() for line in lines], admin.text
 
 
 STATUS = {"status": "bootc-py status --format json", "admin": "ostree admin status"}

@@ -11,7 +11,7 @@ import os
 import pytest
 from rig import efi_loaders, hosts
 from rig.command import PLAIN_HTTP
-from rig.qemu import Said
+from rig.hosts import booted
 
 from tools.images import build, cache
 from tools.images.spec import VERSIONS
@@ -27,11 +27,6 @@ MACHINES = {
     ),
     "Debian 12's signed GRUB": ("grub", "bookworm", "ext4", "cat /boot/loader/grub.cfg"),
 }  # fmt: skip
-
-
-def booted(said: Said) -> str:
-    digest: str = json.loads(said.ok)["status"]["booted"]["image"]["imageDigest"]
-    return digest
 
 
 @pytest.mark.parametrize("name", MACHINES)

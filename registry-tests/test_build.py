@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rig import forky, ports, store
-from rig.command import PLAIN_HTTP, Done, bootc_py
+from rig.builder import Builder
+from rig.command import PLAIN_HTTP, bootc_py
 from rig.peers import require
 from rig.registry import run_registry
 
@@ -21,7 +20,6 @@ from tools.images import cache
 from tools.images import layout as oci
 from tools.images.layout import Layout
 
-EPOCH = "1700000000"
 CONTAINERFILE = """\
 ARG BASE=localhost/os/base:v1
 FROM ${BASE} AS made
@@ -34,62 +32,23 @@ RUN false
 """
 
 
-@dataclass(frozen=True)
-class Builder:
-    """A user with a storage for buildah, and a repository for what is built."""
-
-    work: Path
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {
-            "CONTAINERS_STORAGE_CONF": str(self.work / "storage.conf"),
-            "SOURCE_DATE_EPOCH": EPOCH,
-            "TMPDIR": str(self.work),
-        }
-
-    @property
-    def repo(self) -> Path:
-        return self.work / "repo"
-
-    @classmethod
-    def make(cls, work: Path, *versions: str) -> Builder:
-        work.mkdir()
-        place = f"overlay@{work / 'storage'}+{work / 'run'}"
-        (work / "storage.conf").write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{work / "storage"}"\n'
-            f'runroot = "{work / "run"}"\n'
-        )
-        for version in versions:
-            source = images.image("base", version, "plain").reference
-            target = f"containers-storage:[{place}]localhost/os/base:{version}"
-            command = [require("skopeo"), "copy", "--quiet", source, target]
-            subprocess.run(command, check=True, capture_output=True)
-        context = work / "context"
-        context.mkdir()
-        (context / "Containerfile").write_text(CONTAINERFILE)
-        (work / "secret").write_text("a secret of 21 bytes\n")
-        return cls(work)
-
-    def build(self, tag: str, *options: str, version: str = "v1") -> Done:
-        return bootc_py(
-            "build", "--tag", tag, "--repo", self.repo, "--isolation=chroot", "--target=made",
-            f"--secret=id=word,src={self.work / 'secret'}", "--build-arg=GREETING=hello",
-            f"--build-arg=BASE=localhost/os/base:{version}", "--compression=zstd",
-            *options, self.work / "context", env=self.env,
-        )  # fmt: skip
-
-    def built(self, tag: str, *options: str, version: str = "v1") -> dict[str, Any]:
-        done = self.build(tag, "--json", "--quiet", *options, version=version)
-        assert done.code == 0, done.err
-        document: dict[str, Any] = done.json
-        return document
+def made(work: Path, *versions: str) -> Builder:
+    """One who builds the Containerfile above on the project's base."""
+    secret = work / "secret"
+    builder = Builder(
+        work,
+        ("--target=made", f"--secret=id=word,src={secret}", "--build-arg=GREETING=hello"),
+    )
+    bases = {f"localhost/os/base:{each}": images.image("base", each, "plain") for each in versions}
+    builder.prepare(CONTAINERFILE, bases)
+    secret.write_text("a secret of 21 bytes\n")
+    return builder
 
 
 @pytest.fixture(scope="module")
 def builder() -> Iterator[Builder]:
     with cache.scratch(cache.root() / "work") as work:
-        yield Builder.make(work / "one", "v1", "v2")
+        yield made(work / "one", "v1", "v2")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +95,7 @@ def test_build_arguments_and_secrets_reach_the_steps(builder: Builder, first: La
 
 def test_the_same_sources_make_the_same_image_elsewhere(builder: Builder, first: Layout) -> None:
     with cache.scratch(cache.root() / "work") as work:
-        other = Builder.make(work / "two", "v1")
+        other = made(work / "two", "v1")
         report = other.built(f"oci:{other.work}/out:v1", "--version=1", "--no-cache")
         again = oci.read(other.work / "out")
     assert report["pushed"]["destination"]["digest"] == again.digest == first.digest
@@ -146,8 +105,9 @@ def test_an_update_moves_what_changed(builder: Builder, first: Layout) -> None:
     """Against the layers of the build's steps, of which the first is all of the base."""
     before = f"oci:{builder.work}/out:v1"
     report = builder.built(
-        f"oci:{builder.work}/next:v2", "--version=2", f"--previous={before}", version="v2"
-    )
+        f"oci:{builder.work}/next:v2", "--version=2", f"--previous={before}",
+        "--build-arg=BASE=localhost/os/base:v2",
+    )  # fmt: skip
     second = oci.read(builder.work / "next")
     there = {each["digest"] for each in first.layers}
     moved = sum(each["size"] for each in second.layers if each["digest"] not in there)
@@ -226,36 +186,24 @@ def test_what_cannot_be_built(
     assert message in done.error
 
 
-@dataclass(frozen=True)
-class Small:
-    """A build of one file, for what does not depend on what is built."""
-
-    builder: Builder
-    context: Path
-
-    def build(self, tag: str, *options: str) -> Done:
-        return bootc_py("build", "--tag", tag, "--repo", self.builder.repo, "--isolation=chroot",
-                        "--no-lint", *options, self.context, env=self.builder.env)  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
-    builder = Builder.make(tmp_path_factory.mktemp("small") / "one")
-    context = builder.work / "small"
-    (context / "tree/usr/share").mkdir(parents=True)
-    (context / "tree/usr/share/file").write_text("content\n")
-    (context / "Containerfile").write_text("FROM scratch\nCOPY tree /\n")
-    return Small(builder, context)
+def small(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """One who builds an image of one file, for what does not depend on what is built."""
+    builder = Builder(tmp_path_factory.mktemp("small") / "one", ("--no-lint",))
+    builder.prepare("FROM scratch\nCOPY tree /\n", {})
+    (builder.context / "tree/usr/share").mkdir(parents=True)
+    (builder.context / "tree/usr/share/file").write_text("content\n")
+    return builder
 
 
-def test_a_registry_that_is_not_there(small: Small) -> None:
+def test_a_registry_that_is_not_there(small: Builder) -> None:
     name = f"127.0.0.1:{ports.free_port()}/os/built:v1"
     done = small.build(name, "--push", PLAIN_HTTP, "--retry-times=0", "--version=1", "--quiet")
     assert done.code == 5
     assert name in done.error
 
 
-def test_a_previous_image_that_is_not_there_yet(small: Small, tmp_path: Path) -> None:
+def test_a_previous_image_that_is_not_there_yet(small: Builder, tmp_path: Path) -> None:
     done = small.build(f"oci:{tmp_path}/without:v1", "--version=1")
     assert done.code == 0, done.err
     with run_registry() as registry:

@@ -20,7 +20,13 @@ from support import images
 from tools.images import cache
 from tools.images import layout as oci
 
-FORMS = ("gzip", "zstd", "chunked")
+FORMS = ("gzip", "zstd", "chunked", "ostree", "ostree-chunked")
+"""Of layers; the last two are encapsulated commits."""
+OPTIONS = {
+    "chunked": ("--compression", "zstd:chunked"),
+    "ostree": ("--format", "ostree"),
+    "ostree-chunked": ("--format", "ostree", "--compression", "zstd:chunked"),
+}
 STRATEGIES = {"layers": "never", "files": "files", "chunks": "chunks"}
 PACKAGES = (
     "Package: tool\nStatus: install ok installed\nArchitecture: amd64\nVersion: {}\n\n"
@@ -65,14 +71,14 @@ def _small(path: Path, version: int) -> oci.Layout:
 
 
 def _publish(target: Published, work: Path, versions: dict[int, oci.Layout]) -> None:
-    """Pushes the images in every form: by skopeo, and chunked by ourselves."""
+    """Pushes the images in every form: by skopeo, and those by ourselves that it cannot write."""
     repo = work / "repo"
     for version, layout in versions.items():
         for form in FORMS:
             name = target.name(version, form)
-            if form == "chunked":
+            if form in OPTIONS:
                 pull(layout.reference, repo)
-                options = ("--compression", "zstd:chunked", "--repo", repo, PLAIN_HTTP)
+                options = (*OPTIONS[form], "--repo", repo, PLAIN_HTTP)
                 report("image", "push", layout.reference, name, *options)
             else:
                 place = work / f"{version}-{form}"
@@ -88,12 +94,29 @@ def diff(before: str, after: str, *options: str) -> dict[str, Any]:
 # -- the figures --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("forms", [("chunked", "chunked"), ("zstd", "chunked"), ("gzip", "gzip")])
+MOVES = [
+    *(
+        (before, after, strategy)
+        for before, after in (
+            ("chunked", "chunked"),
+            ("zstd", "chunked"),
+            ("gzip", "gzip"),
+            ("ostree-chunked", "ostree-chunked"),
+        )
+        for strategy in STRATEGIES
+    ),
+    ("ostree", "ostree", "layers"),
+    ("ostree", "ostree-chunked", "files"),
+    ("chunked", "ostree-chunked", "chunks"),
+    ("ostree-chunked", "chunked", "chunks"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "strategy"), MOVES)
 def test_what_is_said_is_what_a_pull_moves(
-    published: Published, forms: tuple[str, str], strategy: str, tmp_path: Path
+    published: Published, one: str, other: str, strategy: str, tmp_path: Path
 ) -> None:
-    before, after = published.name(1, forms[0]), published.name(2, forms[1])
+    before, after = published.name(1, one), published.name(2, other)
     said = diff(before, after, "--strategy", strategy)
     pull(before, tmp_path / "repo")
     moved = pull(after, tmp_path / "repo", "--partial", STRATEGIES[strategy])
@@ -175,8 +198,9 @@ def test_files_and_packages_are_the_same_in_every_form(published: Published, for
     assert {("package", "tool"), ("path", "usr/new")} <= causes
 
 
-def test_stored_images_and_layouts(published: Published, tmp_path: Path) -> None:
-    before, after = (published.name(version, "chunked") for version in (1, 2))
+@pytest.mark.parametrize("form", ["chunked", "ostree-chunked"])
+def test_stored_images_and_layouts(published: Published, form: str, tmp_path: Path) -> None:
+    before, after = (published.name(version, form) for version in (1, 2))
     wanted = diff(before, after)
     pull(before, tmp_path / "repo")
     pull(after, tmp_path / "repo")  # which is not to count as being there

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,11 +22,10 @@ from bridge.errors import MalformedImage
 from bridge.oci.artifact import described, dumps
 from bridge.oci.digest import Digest
 from bridge.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
-from bridge.ostree import durable
 from bridge.packages.installed import installed
 from bridge.pull.images import StoredImage
 from bridge.push.compress import Compression, Packed
-from bridge.push.compress import pack as packed
+from bridge.push.compress import pack as pack_blob
 from bridge.push.export import joined
 from bridge.push.layouts import LayoutWriter
 
@@ -146,11 +144,7 @@ def _write(
 
 def _put(target: LayoutWriter, chunks: Iterable[bytes]) -> Packed:
     """Have the bytes there as a blob; return what it is."""
-    with tempfile.TemporaryFile(buffering=0, dir=target.path) as file:
-        write = partial(durable.write_all, file.fileno())
-        blob = packed(chunks, Compression.NONE, None, write)
-        target.put(file.fileno(), blob.digest, blob.size)
-    return blob
+    return target.take(partial(pack_blob, chunks, Compression.NONE, None))
 
 
 def _config(

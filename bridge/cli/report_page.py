@@ -66,7 +66,7 @@ def _bars(name: str, diff: ImageDiff) -> Iterator[list[page.Piece]]:
 def _updates(history: History) -> Iterator[str]:
     yield "<h2>Updates</h2><table><thead><tr><th>update</th><th class=n>layers</th>"
     yield from (f"<th class=n>{STRATEGY_NAMES[each]}</th>" for each in Strategy)
-    yield "<th class=n>delta</th><th class=n>packages</th><th class=n>files</th>"
+    yield "<th class=n>delta</th><th class=n>packages changed</th><th class=n>files changed</th>"
     yield "</tr></thead><tbody>"
     pairs = list(zip(history.releases, history.releases[1:], strict=False))
     for (before, after), diff in reversed(list(zip(pairs, history.diffs, strict=True))):
@@ -91,6 +91,12 @@ def _arrow(before: Release, after: Release) -> str:
 
 
 def _causes(diff: ImageDiff) -> Iterator[str]:
+    if diff.causes:
+        yield from _cause_table(diff)
+    yield from (f"<p>Note: {html_text(each)}</p>" for each in diff.reasons)
+
+
+def _cause_table(diff: ImageDiff) -> Iterator[str]:
     yield "<table><thead><tr><th class=n>bytes</th><th>for</th></tr></thead><tbody>"
     for cause in diff.causes[:CAUSES_SHOWN]:
         about = "about " if cause.estimated else ""
@@ -102,7 +108,6 @@ def _causes(diff: ImageDiff) -> Iterator[str]:
         size = size_text(sum(each.bytes for each in rest))
         yield f"<tr><td class=n>{size}</td><td>{len(rest):,} others</td></tr>"
     yield "</tbody></table>"
-    yield from (f"<p>Note: {html_text(each)}</p>" for each in diff.reasons)
 
 
 def _packages(diff: ImageDiff) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from bridge.compare.encapsulated import file_at, is_in_repository
 from bridge.compare.estimate import Estimate
 from bridge.compare.layer import LayerFacts
 from bridge.errors import MalformedImage
@@ -21,6 +22,7 @@ from bridge.pull.paths import components
 from bridge.pull.plan import LayerPlan, Mode
 
 OVERHEAD = "tables of contents, headers, and gaps between what is wanted"
+METADATA = "the commit in the image: directories, and what is said of files"
 _EXAMPLES = 3
 
 
@@ -29,7 +31,8 @@ class Cause:
     """Something for which bytes move; those are compressed bytes."""
 
     kind: str
-    """`package`, `path` for a file that no package owns, `layer`, or `overhead`."""
+    """`package`, `path` for a file that no package owns, `layer`, `metadata` for that of an
+    encapsulated commit, or `overhead`."""
     name: str
     bytes: int
     files: int
@@ -47,15 +50,17 @@ class Share:
     path: str | None
     bytes: int
     estimated: bool = False
-    name: str = ""
-    """Of what is no path."""
+    kind: str = "overhead"
+    """Of what is no path, like..."""
+    name: str = OVERHEAD
+    """...what to call it."""
 
 
 def shares(estimate: Estimate, facts: Callable[[Digest], LayerFacts | None]) -> list[Share]:
     """Return what each path in a layer takes, the largest first. The bytes add up to those of the
     layers that the estimate moves."""
-    found: dict[str, int] = defaultdict(int)
-    estimated: set[str] = set()
+    found: dict[str | None, int] = defaultdict(int)  # None: of an encapsulated commit
+    estimated: set[str | None] = set()
     others: list[Share] = []
     for plan in estimate.plans:
         if plan.mode is Mode.PRESENT:
@@ -66,18 +71,22 @@ def shares(estimate: Estimate, facts: Callable[[Digest], LayerFacts | None]) -> 
             for path, size in _of_pieces(plan, known):
                 found[path] += size
                 left -= size
-        elif known is not None and any(item.size for item in known.items):
+        elif known is not None and any(item.entry.size for item in known.items):
             for path, size in _shared_out(known, left):
                 found[path] += size
                 estimated.add(path)
             left = 0
         elif known is None:
-            others.append(Share(None, left, name=str(plan.layer.digest)))
+            others.append(Share(None, left, kind="layer", name=str(plan.layer.digest)))
             left = 0
         if left > 0:
             others.append(Share(None, left))
-    everything = [Share(path, size, path in estimated) for path, size in found.items() if size]
-    return sorted([*everything, *others], key=lambda each: (-each.bytes, each.path or each.name))
+    for path, size in found.items():
+        if size and path is None:
+            others.append(Share(None, size, None in estimated, "metadata", METADATA))
+        elif size:
+            others.append(Share(path, size, path in estimated))
+    return sorted(others, key=lambda each: (-each.bytes, each.path or each.name))
 
 
 def grouped(found: Iterable[Share], installed: Iterable[Package] | None) -> list[Cause]:
@@ -107,10 +116,10 @@ def _key(share: Share, owners: Mapping[str, str]) -> tuple[str, str]:
     if share.path is not None:
         owner = owners.get(share.path)
         return ("path", share.path) if owner is None else ("package", owner)
-    return ("layer", share.name) if share.name else ("overhead", OVERHEAD)
+    return share.kind, share.name
 
 
-def _of_pieces(plan: LayerPlan, known: LayerFacts | None) -> Iterator[tuple[str, int]]:
+def _of_pieces(plan: LayerPlan, known: LayerFacts | None) -> Iterator[tuple[str | None, int]]:
     """Yield paths, and what is moved of their content: each stretch of the blob counts once."""
     index = plan.inside.index if plan.inside is not None else known.index if known else None
     assert index is not None
@@ -124,21 +133,30 @@ def _of_pieces(plan: LayerPlan, known: LayerFacts | None) -> Iterator[tuple[str,
                 continue
             counted.add(where)
             size += piece.end - piece.start
-        yield _path(file.path), size
+        yield _path(file.path, known), size
 
 
-def _shared_out(known: LayerFacts, blob: int) -> Iterator[tuple[str, int]]:
-    files = [item for item in known.items if item.type is EntryType.FILE and item.size]
-    total = sum(item.size for item in files)
+def _shared_out(known: LayerFacts, blob: int) -> Iterator[tuple[str | None, int]]:
+    files = [each.entry for each in known.items if each.entry.type is EntryType.FILE]
+    total = sum(each.size for each in files)
     done = taken = 0
-    for item in files:
-        done += item.size
+    for each in files:
+        if not each.size:
+            continue
+        done += each.size
         until = blob * done // total
-        yield _path(item.path), until - taken
+        yield _path(each.path, known), until - taken
         taken = until
 
 
-def _path(path: str) -> str:
+def _path(path: str, known: LayerFacts | None) -> str | None:
+    """Return the path in the image of what an archive has at `path`. That is the first name of an
+    object of an encapsulated commit, and None for what has none."""
+    if known is not None and is_in_repository(path):
+        named = file_at(path)
+        path = known.names.get(named, "") if named is not None else ""
+        if not path:
+            return None
     try:
         return "/".join(components(path))
     except MalformedImage:

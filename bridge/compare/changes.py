@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from bridge.compare.layer import Item
 from bridge.compare.tree import Spot
-from bridge.layer.tar import EntryType
+from bridge.layer.tar import Entry, EntryType
 from bridge.packages.package import Package
 from bridge.packages.versions import compare
-
-_LABEL = b"security.selinux"
-"""Of files in a store, which got them from the image's policy; an image itself has none."""
+from bridge.pull.xattrs import LABEL
 
 
 class Kind(enum.Enum):
@@ -54,33 +52,36 @@ def files(
     before: Iterable[tuple[str, Spot]], after: Iterable[tuple[str, Spot]]
 ) -> list[FileChange]:
     """Return the changes by path. Of directories only those count that both have, of times none:
-    a store keeps no times."""
+    a store keeps no times. Labels are left out: of files in a store most come from the image's
+    policy, and the layers have none."""
     old = {path: spot.item for path, spot in before}
     found: list[FileChange] = []
     for path, spot in after:
         item = spot.item
         was = old.pop(path, None)
         if was is None:
-            if item.type is not EntryType.DIRECTORY:
-                found.append(FileChange(path, Kind.ADDED, (), 0, item.size))
+            if item.entry.type is not EntryType.DIRECTORY:
+                found.append(FileChange(path, Kind.ADDED, (), 0, item.entry.size))
             continue
         if what := _differences(was, item):
-            found.append(FileChange(path, Kind.CHANGED, what, was.size, item.size))
+            sizes = was.entry.size, item.entry.size
+            found.append(FileChange(path, Kind.CHANGED, what, *sizes))
     found += [
-        FileChange(path, Kind.REMOVED, (), item.size, 0)
+        FileChange(path, Kind.REMOVED, (), item.entry.size, 0)
         for path, item in old.items()
-        if item.type is not EntryType.DIRECTORY
+        if item.entry.type is not EntryType.DIRECTORY
     ]
     return sorted(found, key=lambda each: each.path)
 
 
-def _differences(one: Item, other: Item) -> tuple[str, ...]:
-    if one is other:
+def _differences(before: Item, after: Item) -> tuple[str, ...]:
+    if before is after:
         return ()
+    one, other = before.entry, after.entry
     if one.type is not other.type:
         return ("type",)
     found = []
-    if one.digest != other.digest:
+    if before.digest != after.digest:
         found.append("content")
     if one.mode != other.mode and one.type is not EntryType.SYMLINK:
         found.append("mode")
@@ -93,8 +94,8 @@ def _differences(one: Item, other: Item) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _unlabelled(item: Item) -> list[tuple[bytes, bytes]]:
-    return [pair for pair in item.xattrs if pair[0] != _LABEL]
+def _unlabelled(entry: Entry) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in entry.xattrs if pair[0] != LABEL]
 
 
 def packages(before: Sequence[Package], after: Sequence[Package]) -> list[PackageChange]:

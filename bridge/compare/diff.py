@@ -11,7 +11,6 @@ from bridge.compare.image import Image, Session
 from bridge.compare.report import ImageDiff, Stored
 from bridge.compare.stored import StoredImage
 from bridge.errors import MalformedImage, RangeRefused
-from bridge.layer.tar import EntryType
 from bridge.oci.reference import ImageReference
 from bridge.pull.coalesce import Link
 from bridge.pull.plan import Lookup
@@ -55,8 +54,8 @@ def compare(
     if not complete:
         reasons.append(_UNREAD)
     held: Lookup | None = old.lookup if isinstance(old, StoredImage) else None
-    if isinstance(old, Image) and (facts := old.facts()) is not None:
-        held = Held(facts)
+    if isinstance(old, Image) and old.facts() is not None:
+        held = Held(old.layers)
     documents = identity.document_bytes
     if identity.manifest.config.digest == old.identity.manifest.config.digest:
         documents -= identity.manifest.config.size
@@ -92,16 +91,8 @@ def compare(
 
 def _stored(old: Image | StoredImage, new: Image) -> Stored | None:
     """Return what the layers of `new` add to the store: files that no layer of `old` has alike."""
-    facts = new.facts()
-    if facts is None:
+    if new.facts() is None:
         return None
     known = old.objects
-    added = {
-        each: item.size
-        for layer in facts
-        for item in layer.items
-        if item.type is EntryType.FILE
-        and item.size
-        and (each := (item.digest, item.mode, item.uid, item.gid, item.xattrs)) not in known
-    }
-    return Stored(len(added), sum(added.values()))
+    added = [size for each, size in new.objects.items() if size and each not in known]
+    return Stored(len(added), sum(added))

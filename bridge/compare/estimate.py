@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from bridge.compare.layer import LayerFacts
 from bridge.pull.coalesce import Link
 from bridge.pull.content_index import Place
+from bridge.pull.encapsulation import Role
 from bridge.pull.plan import Depth, LayerPlan, Lookup, Mode, to_depth
 
 _SOMEWHERE = Place("", 0, 0)
@@ -43,8 +44,8 @@ _DEPTHS = {
 class Held:
     """The content of layers, as the index of a store that has them and nothing else."""
 
-    def __init__(self, layers: Iterable[LayerFacts]) -> None:
-        self._sets = [each.held for each in layers]
+    def __init__(self, layers: Iterable[tuple[LayerFacts, Role]]) -> None:
+        self._sets = [facts.held_as(role) for facts, role in layers]
 
     def find(self, digests: Collection[bytes]) -> Mapping[bytes, Place]:
         """Return a place, which is nowhere, for each of the digests that is held."""

@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import Self
 
 from bridge.compare import view
+from bridge.compare.encapsulated import Object
 from bridge.compare.layer import LayerFacts, of_index, of_stream
 from bridge.compare.spool import Spool
 from bridge.compare.tree import Spot, Tree
 from bridge.errors import MalformedImage, VerificationFailed
 from bridge.layer import indexed
 from bridge.layer.allowance import Allowance
-from bridge.layer.tar import EntryType
 from bridge.limits import PARTIAL_LEAST
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, Platform, layer_compression
@@ -24,7 +24,7 @@ from bridge.oci.reference import ImageReference, RegistryReference
 from bridge.ostree.repository import Repository
 from bridge.packages.installed import installed
 from bridge.packages.package import Package
-from bridge.pull.encapsulation import roles
+from bridge.pull.encapsulation import Role, roles
 from bridge.pull.inside import look_inside
 from bridge.pull.plan import LayerPlan, Mode, plan_layers
 from bridge.pull.progress import Progress
@@ -34,9 +34,6 @@ from bridge.pull.spool import spool_directory
 from bridge.pull.streams import tar_stream
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
-
-Object = tuple[bytes, int, int, int, tuple[tuple[bytes, bytes], ...]]
-"""What makes an object of a file: its content's digest, mode, owner, group and xattrs."""
 
 _VERSIONS = ("org.opencontainers.image.version", "version")
 
@@ -58,6 +55,11 @@ class Identity:
     def version(self) -> str | None:
         labels = self.config.labels
         return next((labels[key] for key in _VERSIONS if labels.get(key)), None)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What each layer is to the image."""
+        return roles(self.config)
 
     @property
     def may_come_in_parts(self) -> bool:
@@ -214,7 +216,7 @@ class Image:
         """Return what to move for a store that has the layers of `old`: whole layers, with what
         they say of their inside. Same errors as `plan_layers`."""
         identity = self.identity
-        known = zip(roles(old.config), old.config.diff_ids, strict=True)
+        known = zip(old.roles, old.config.diff_ids, strict=True)
         here = {(role, str(diff_id)): "" for role, diff_id in known}
         return self._looked(plan_layers(here, identity.manifest, identity.config))
 
@@ -255,14 +257,14 @@ class Image:
         return list(tree.walk())
 
     @property
-    def objects(self) -> set[Object]:
-        """The files in its layers, as a store tells them apart."""
-        return {
-            (item.digest, item.mode, item.uid, item.gid, item.xattrs)
-            for facts in self.facts() or ()
-            for item in facts.items
-            if item.type is EntryType.FILE
-        }
+    def layers(self) -> list[tuple[LayerFacts, Role]]:
+        """What is known of each layer, and what it is to the image; nothing unless all are."""
+        return list(zip(self.facts() or (), self.identity.roles, strict=False))
+
+    @property
+    def objects(self) -> dict[Object, int]:
+        """The files in its layers, as a store tells them apart, and how large each is."""
+        return {each: size for facts, role in self.layers for each, size in facts.stored_as(role)}
 
     @cached_property
     def packages(self) -> list[Package]:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from bridge.compare.encapsulated import Object, file_at, identity, link_target, stored_objects
 from bridge.compare.spool import Spool
+from bridge.errors import MalformedImage
 from bridge.layer.allowance import LayerAllowance
 from bridge.layer.blob_index import BlobIndex, File
 from bridge.layer.tar import Entry, EntryType, TarReader
 from bridge.limits import BLOB_BUFFER
 from bridge.oci.digest import Digest
+from bridge.pull.encapsulation import Role
+from bridge.pull.xattrs import own
 
 EMPTY = hashlib.sha256().digest()
 _ZEROS = bytes(BLOB_BUFFER)
@@ -27,16 +32,8 @@ Wanted = Callable[[str], bool]
 class Item(NamedTuple):
     """An entry of a layer."""
 
-    path: str
-    """As it stands in the archive, unchecked."""
-    type: EntryType
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime: int
-    target: str
-    xattrs: tuple[tuple[bytes, bytes], ...]
+    entry: Entry
+    """As it stands in the archive, unchecked; of its xattrs those that a file keeps."""
     digest: bytes
     """The sha256 of a file's content, else empty."""
     file: File | None
@@ -49,11 +46,37 @@ class LayerFacts:
 
     items: list[Item] = field(default_factory=list)
     held: set[bytes] = field(default_factory=set)
-    """Of files and of the pieces of files, as the index of a store that has the layer has them."""
+    """Of files and of their pieces, as the index of a store that has the layer has them..."""
+    objects: set[bytes] = field(default_factory=set)
+    """...and where that took it for a layer of an encapsulated commit: of its content objects."""
+    names: dict[str, str] = field(default_factory=dict)
+    """The first name of each content object, by its path."""
     index: BlobIndex | None = None
     """What the blob says of itself..."""
     blob: Digest | None = None
     """...and which blob that is."""
+
+    def held_as(self, role: Role) -> set[bytes]:
+        """Return what the index of a store has of the layer, where it is that to its image."""
+        return self.held if role is Role.FILES else self.objects
+
+    def stored_as(self, role: Role) -> Iterator[tuple[Object, int]]:
+        """Yield the files that a store has of the layer, and how large each is."""
+        if role is not Role.FILES:
+            yield from stored_objects(self.items)
+            return
+        for item in self.items:
+            if item.entry.type is EntryType.FILE:
+                yield identity(item), item.entry.size
+
+    def add(self, entry: Entry, digest: bytes, file: File | None) -> None:
+        """Take the next entry."""
+        if entry.xattrs:
+            with suppress(MalformedImage):  # for the tree to refuse, unless it leaves that out
+                entry = entry._replace(xattrs=own(entry)[0])
+        self.items.append(Item(entry, digest, file))
+        if (named := link_target(entry)) is not None:
+            self.names.setdefault(named, entry.path)
 
 
 def of_index(index: BlobIndex, blob: Digest, allowance: LayerAllowance) -> LayerFacts:
@@ -69,11 +92,14 @@ def of_index(index: BlobIndex, blob: Digest, allowance: LayerAllowance) -> Layer
             file = files.get(offset) if offset is not None and entry.size else None
             # Sparse files stand in the skeleton, as what is stored of them.
             digest = file.digest if file is not None else _hashed(reader.payload())
-        facts.items.append(_item(entry, digest, file))
+        facts.add(entry, digest, file)
     for file in index.files:
-        facts.held.add(file.digest)
+        digests = {file.digest}
         if len(file.pieces) > 1:
-            facts.held.update(piece.digest for piece in file.pieces if not piece.zeros)
+            digests.update(piece.digest for piece in file.pieces if not piece.zeros)
+        facts.held |= digests
+        if file_at(file.path) is not None:
+            facts.objects |= digests
     return facts
 
 
@@ -92,28 +118,37 @@ def of_stream(
     """
     facts = LayerFacts()
     reader = TarReader(chunks, on_hole=allowance.hole)
+    # A content object comes before its names.
+    last: tuple[str, bytes, int] | None = None
     for entry in reader:
         allowance.name(entry.path)
         digest = b""
         if entry.type is EntryType.FILE:
-            hasher = _Hasher(facts.held if pieces and entry.size else None)
+            last = None
+            held: set[bytes] = set()
+            hasher = _Hasher(held if pieces and entry.size else None)
             content = hasher.through(reader.payload())
+            named = file_at(entry.path)
             if wanted(entry.path):
                 size = spool.write(content)
                 spool.keep(hasher.digest, size)
+            elif named is not None and spool.takes(entry.size):
+                size = spool.write(content)
+                last = named, hasher.digest, size
             else:
                 for _ in content:
                     pass
             digest = hasher.digest
-            facts.held.add(digest)
-        facts.items.append(_item(entry, digest, None))
+            held.add(digest)
+            facts.held |= held
+            if named is not None:
+                facts.objects |= held
+        elif last is not None and link_target(entry) == last[0] and wanted(entry.path):
+            spool.keep(*last[1:])
+            last = None
+        facts.add(entry, digest, None)
     reader.drain()
     return facts
-
-
-def _item(entry: Entry, digest: bytes, file: File | None) -> Item:
-    path, kind, mode, uid, gid, size, mtime, target, xattrs, _device = entry
-    return Item(path, kind, mode, uid, gid, size, mtime, target, xattrs, digest, file)
 
 
 def _stood_in(index: BlobIndex) -> Iterator[bytes]:

@@ -27,6 +27,10 @@ class Spool:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._places
 
+    def takes(self, size: int) -> bool:
+        """Tell whether there is room for a content of that many bytes."""
+        return self._end + size <= limits.SPOOL_MAX
+
     def write(self, chunks: Iterable[bytes | memoryview]) -> int:
         """Append a content whose digest is not known yet; return how long it is.
 

@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 
-from bridge.compare.image import Identity, Object
+from bridge.compare.encapsulated import Object, identity
+from bridge.compare.image import Identity
 from bridge.compare.layer import Item
 from bridge.compare.tree import Spot
 from bridge.contents.commit import of_commit
 from bridge.contents.contents import Contents
 from bridge.errors import NotFound
-from bridge.layer.tar import EntryType
+from bridge.layer.tar import Entry, EntryType
 from bridge.oci.digest import Digest
 from bridge.oci.reference import ImageReference, Transport
 from bridge.ostree import lock, refs
@@ -24,8 +25,10 @@ from bridge.packages.package import Package
 from bridge.pull import images
 from bridge.pull.catch_up import catch_up
 from bridge.pull.content_index import ContentIndex, Place
+from bridge.pull.encapsulation import Role
 from bridge.pull.plan import Lookup
 from bridge.pull.refnames import layer_ref
+from bridge.pull.xattrs import LABEL
 
 
 def published(repo: Repository, reference: ImageReference) -> ImageReference:
@@ -88,21 +91,24 @@ class StoredImage:
                         hashed.update(chunk)
                     digests[node.key] = hashed.digest()
                 digest = digests[node.key]
-            item = Item(
+            entry = Entry(
                 path, node.type, node.mode, node.uid, node.gid, node.size, 0, node.target,
-                node.xattrs, digest, None,
+                node.xattrs, (0, 0),
             )  # fmt: skip
-            found.append((path, Spot(item, 0, {} if node.is_directory else None)))
+            found.append((path, Spot(Item(entry, digest, None), 0)))
         return found
 
     @property
     def objects(self) -> set[Object]:
-        """The image's files, as a store tells them apart."""
-        return {
-            (item.digest, item.mode, item.uid, item.gid, item.xattrs)
-            for _, spot in self.tree
-            if (item := spot.item).type is EntryType.FILE
-        }
+        """The image's files, as a store tells them apart: without the labels that came with the
+        image's policy, but with those of an encapsulated commit."""
+        found: set[Object] = set()
+        has_labels = Role.COMMIT in self.identity.roles
+        for _, spot in self.tree:
+            item = spot.item
+            if item.entry.type is EntryType.FILE:
+                found.add(identity(item if has_labels else _unlabelled(item)))
+        return found
 
     @cached_property
     def packages(self) -> list[Package]:
@@ -112,6 +118,14 @@ class StoredImage:
     @cached_property
     def _contents(self) -> Contents:
         return of_commit(self._repo, self._commit)
+
+
+def _unlabelled(item: Item) -> Item:
+    entry = item.entry
+    if all(name != LABEL for name, _ in entry.xattrs):
+        return item
+    kept = tuple(pair for pair in entry.xattrs if pair[0] != LABEL)
+    return item._replace(entry=entry._replace(xattrs=kept))
 
 
 class _Within:

@@ -55,10 +55,10 @@ class View(Contents):
 
 
 def _node(path: str, spot: Spot) -> Node:
-    item = spot.item
+    entry = spot.item.entry
     return Node(
-        path, item.type, item.mode, item.uid, item.gid, item.size, item.mtime, item.target,
-        item.xattrs, "",
+        path, entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime, entry.target,
+        entry.xattrs, "",
     )  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 _NEW = ".new"
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,7 +57,25 @@ def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def replace_file(name: str, data: bytes | Iterable[bytes], dir_fd: int, mode: int = 0o644) -> None:
-    """Make `name` in `dir_fd` hold `data`: it holds all of the old or all of the new, always.
+    """Make `name` in `dir_fd` hold `data`: it holds all of the old or all of the new, always."""
+    with new_file(name, dir_fd, mode) as file:
+        for chunk in (data,) if isinstance(data, bytes) else data:
+            write_all(file.fd, chunk)
+
+
+@dataclass(slots=True)
+class NewFile:
+    """A file that is being written."""
+
+    fd: int
+    name: str
+    """What it is going to be called; it may be decided at the end."""
+
+
+@contextlib.contextmanager
+def new_file(name: str, dir_fd: int, mode: int = 0o644) -> Iterator[NewFile]:
+    """Give an empty file to write to. When the context ends it is on the disk, in the place of what
+    had its name; when that raises, it is gone.
 
     It is written as `.NAME.new` first. A process that is cut off may leave that; the next to
     write `name` goes on with it.
@@ -64,11 +84,11 @@ def replace_file(name: str, data: bytes | Iterable[bytes], dir_fd: int, mode: in
     fd = _open_locked(temporary, dir_fd)
     try:
         os.ftruncate(fd, 0)
-        for chunk in (data,) if isinstance(data, bytes) else data:
-            write_all(fd, chunk)
+        file = NewFile(fd, name)
+        yield file
         os.fchmod(fd, mode)
         os.fsync(fd)
-        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        os.rename(temporary, file.name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
         os.unlink(temporary, dir_fd=dir_fd)
         raise

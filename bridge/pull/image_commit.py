@@ -16,7 +16,7 @@ from bridge.ostree.variant import Variant
 from bridge.pull import images, labels, layer
 from bridge.pull.encapsulation import Role, check_commit, roles
 from bridge.pull.ingest import IMPLIED_META
-from bridge.pull.merge import Merge
+from bridge.pull.merge import Merge, StoredObjects
 from bridge.pull.resolve import Resolved
 
 
@@ -40,11 +40,13 @@ def merge_layers(
     commits = list(layers)
     each_role = roles(image.config)
     parent = commits[0] if Role.COMMIT in each_role else None
-    base = None if parent is None else repo.read_commit(parent)
+    base = None
     if parent is not None:
         check_commit(image.config, parent)
+        found = repo.read_commit(parent)
+        base = Tree.stored(repo, found.tree, found.meta)
     # The implied directory's metadata is in the store with the first layer, if any is.
-    merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META), base)
+    merge = Merge(StoredObjects(repo), transaction.write_dirmeta(IMPLIED_META), base)
     for each, role in zip(commits, each_role, strict=True):
         if role is not Role.FILES:
             continue

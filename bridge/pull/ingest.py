@@ -1,9 +1,6 @@
 """Ingest: one layer's tar stream becomes objects and a tree. There is no other way in.
 
-The rules of what goes where are ostree-ext's (`tar/write.rs`): `/etc` is stored as `/usr/etc`;
-below `/dev`, `/proc`, `/run`, `/sys` and `/tmp` nothing is kept, as the running system mounts
-over them; nor are devices, fifos, sockets and empty xattrs, which OSTree cannot store. All of it
-is named.
+`layer_tree` has the rules of what goes where.
 """
 
 from __future__ import annotations
@@ -13,26 +10,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from bridge import limits
-from bridge.errors import MalformedImage
 from bridge.layer.allowance import Allowance, LayerAllowance
-from bridge.layer.tar import Entry, EntryType, TarReader
+from bridge.layer.tar import Entry, TarReader
 from bridge.ostree.objects import DirMeta, FileMeta, Xattrs
 from bridge.ostree.transaction import Transaction
-from bridge.ostree.tree import Tree
-from bridge.pull import xattrs
-from bridge.pull.layer import Dropped, Layer
-from bridge.pull.paths import OPAQUE, WHITEOUT, components, join, mapped, store_path, walk
+from bridge.pull.layer import Layer
+from bridge.pull.layer_tree import LayerTree
 
 OnFile = Callable[[int, str], None]
 """Takes a payload's offset in the tar stream, and its object's checksum."""
 IMPLIED_META = DirMeta(0, 0, 0o40755)
 """What a directory is that no layer has an entry for."""
-
-_PARENTS_KEPT = 10_000
-"""Directories whose place is remembered; most archives go through them one after the other."""
-API_DIRECTORIES = frozenset({"dev", "proc", "run", "sys", "tmp"})
-MOUNT_POINTS = (EntryType.DIRECTORY, EntryType.SYMLINK)
-"""Nothing of an image is in the former, but for themselves as one of the latter."""
 
 
 def ingest(
@@ -59,8 +47,8 @@ def ingest(
     """
     allowance = allowance or Allowance().layer()
     reader = TarReader(chunks, on_hole=allowance.hole, on_skeleton=on_skeleton)
-    builder = _Builder(reader, transaction, allowance, on_file)
-    count, add = allowance.name, builder.add
+    tree = LayerTree(_Written(reader, transaction, on_file), allowance)
+    count, add = allowance.name, tree.add
     for entry in reader:
         count(entry.path)
         if on_entry is not None:
@@ -71,156 +59,26 @@ def ingest(
     if on_entry is not None:
         on_entry(None)
     reader.drain()
-    return builder.layer
+    return tree.layer
 
 
-class _Builder:
-    def __init__(
-        self,
-        reader: TarReader,
-        transaction: Transaction,
-        allowance: LayerAllowance,
-        on_file: OnFile | None,
-    ) -> None:
+class _Written:
+    """Writes entries to a transaction, each as the reader comes to it."""
+
+    def __init__(self, reader: TarReader, transaction: Transaction, on_file: OnFile | None) -> None:
         self._reader = reader
-        self._on_file = on_file
         self._transaction = transaction
-        self._allowance = allowance
-        self._implied_meta = transaction.write_dirmeta(IMPLIED_META)
-        self._root = Tree(self._implied_meta)
-        self.layer = Layer(self._root, implied={""})
-        self._parents: dict[str, tuple[Tree, str]] = {}  # by their path in the archive
+        self._on_file = on_file
         self._file_metas: dict[tuple[int, int, int], FileMeta] = {}
         self._dir_metas: dict[tuple[int, int, int, Xattrs], str] = {}
-        self._targets: dict[str, str] = {}  # symbolic links' objects to where they point
-        self._links_in: dict[str, list[str]] = {}  # directories to hard links to lower layers
 
-    def add(self, entry: Entry) -> None:
-        place = self._place(entry)
-        if place is None:
-            return
-        parent, below, name = place
-        path = join(below, name)
-        kind = entry.type
-        if name.startswith(WHITEOUT):
-            self._whiteout(parent, path, name, entry)
-        elif kind is EntryType.FILE:
-            self._put(parent, path, name, self._file(entry))
-        elif kind is EntryType.DIRECTORY:
-            self._put_directory(parent, path, name, entry)
-        elif kind is EntryType.SYMLINK:
-            self._put(parent, path, name, self._symlink(entry))
-        elif kind is EntryType.HARDLINK:
-            self._hardlink(parent, path, name, entry)
-        else:
-            self._drop(path, kind.value)
-
-    # -- places ----------------------------------------------------------------------------
-
-    def _place(self, entry: Entry) -> tuple[Tree, str, str] | None:
-        """Return the entry's directory, that one's path, and its name; None if it has no place."""
-        raw_parent, _, name = entry.path.rstrip("/").rpartition("/")
-        if raw_parent in self._parents and name not in ("", ".", ".."):
-            return *self._parents[raw_parent], name
-        parts = components(entry.path)
-        if not parts:
-            self._set_root(entry)
-            return None
-        *way, name = mapped(parts)
-        # The directory itself, or a link in its place, is what is mounted over.
-        if parts[0] in API_DIRECTORIES and (way or entry.type not in MOUNT_POINTS):
-            self._drop(join("/".join(way), name), "in a directory that is mounted over")
-            return None
-        if any(part.startswith(".wh..wh.") for part in way):
-            self._drop(join("/".join(way), name), "AUFS metadata")
-            return None
-        if any(part.startswith(WHITEOUT) for part in way):
-            raise MalformedImage(f"{entry.path!r:.300}: the whiteout on its way is a directory")
-        parent, below = walk(self._root, way, self._targets.get, self._imply)
-        assert parent is not None
-        if len(parts) > 1:  # the root's entries may be mapped, so they always take the long way
-            if len(self._parents) >= _PARENTS_KEPT:
-                self._parents.clear()
-            self._parents[raw_parent] = parent, below
-        return parent, below, name
-
-    def _imply(self, path: str) -> Tree:
-        """Return a directory for a path that so far nothing in this layer has an entry for."""
-        if path in self.layer.links:
-            raise MalformedImage(f"{path!r:.300} is a hard link and cannot have anything below it")
-        self._allowance.name(path)
-        self.layer.implied.add(path)
-        return Tree(self._implied_meta)
-
-    def _put(self, parent: Tree, path: str, name: str, checksum: str) -> None:
-        self._replace(parent, path, name)
-        if self.layer.links:
-            self.layer.links.pop(path, None)
-        parent.set_file(name, checksum)
-
-    def _replace(self, parent: Tree, path: str, name: str) -> None:
-        """Void what was known of the ways through something that is going to be replaced."""
-        if name in parent.dirs:
-            self.layer.replaced = True
-            self._forget_below(path, parent.dirs[name])
-        elif name in parent.files:
-            self.layer.replaced = True
-            self._parents.clear()  # it may be a link that some of them lead through
-
-    def _put_directory(self, parent: Tree, path: str, name: str, entry: Entry) -> None:
-        meta = self._dir_meta(entry)
-        found = parent.dirs.get(name)
-        if found is not None:
-            found.meta = meta
-            self.layer.implied.discard(path)
-            return
-        self._replace(parent, path, name)
-        self.layer.links.pop(path, None)
-        parent.set_dir(name, Tree(meta))
-
-    def _forget_below(self, path: str, replaced: Tree) -> None:
-        """A directory is replaced by something else: what was known of its inside is void."""
-        self._parents.clear()
-        layer = self.layer
-        for at, tree in replaced.walk(path):
-            layer.implied.discard(at)
-            for name in tree.files:
-                if name.startswith(WHITEOUT):
-                    layer.whiteouts.discard(join(at, name))
-            for name in self._links_in.pop(at, ()):
-                layer.links.pop(join(at, name), None)
-
-    def _set_root(self, entry: Entry) -> None:
-        if entry.type is not EntryType.DIRECTORY:
-            raise MalformedImage(f"the root of the image is a {entry.type.value}")
-        self._root.meta = self._dir_meta(entry)
-        self.layer.implied.discard("")
-
-    def _drop(self, path: str, reason: str) -> None:
-        self.layer.dropped.append(Dropped(path, reason))
-
-    # -- entries ---------------------------------------------------------------------------
-
-    def _whiteout(self, parent: Tree, path: str, name: str, entry: Entry) -> None:
-        if name.startswith(".wh..wh.") and name != OPAQUE:
-            self._drop(path, "AUFS metadata")
-            return
-        if name[len(WHITEOUT) :] in ("", ".", ".."):
-            raise MalformedImage(f"whiteout {path!r:.300} names nothing")
-        if entry.type is EntryType.DIRECTORY:
-            raise MalformedImage(f"whiteout {path!r:.300} is a directory")
-        # Its content, owner and kind mean nothing: one object serves all whiteouts.
-        meta = FileMeta(0, 0, stat.S_IFREG | 0o644)
-        parent.set_file(name, self._transaction.write_payload(meta, b""))
-        self.layer.whiteouts.add(path)
-
-    def _file(self, entry: Entry) -> str:
+    def file(self, entry: Entry, xattrs: Xattrs) -> str:
         key = (entry.uid, entry.gid, entry.mode)
         meta = self._file_metas.get(key)
         if meta is None:
             meta = self._file_metas[key] = FileMeta(*key[:2], stat.S_IFREG | entry.mode)
-        if entry.xattrs:
-            meta = replace(meta, xattrs=self._xattrs(entry))
+        if xattrs:
+            meta = replace(meta, xattrs=xattrs)
         if self._on_file is None or not entry.size:
             return self._write(meta, entry)
         offset = self._reader.payload_offset
@@ -234,53 +92,21 @@ class _Builder:
             return self._transaction.write_payload(meta, self._reader.read_payload())
         return self._transaction.write_stream(meta, entry.size, self._reader.payload())
 
-    def _symlink(self, entry: Entry) -> str:
-        target = entry.target.encode("utf-8", "surrogateescape")
-        if not target or b"\0" in target or len(target) > limits.LINK_TARGET_MAX:
-            raise MalformedImage(f"symbolic link {entry.path!r:.300} has no usable target")
-        meta = FileMeta(
-            entry.uid, entry.gid, stat.S_IFLNK | 0o777, self._xattrs(entry), entry.target
-        )
-        checksum = self._transaction.write_link(meta)
-        self._targets[checksum] = entry.target
-        return checksum
+    def link(self, entry: Entry, xattrs: Xattrs) -> str:
+        meta = FileMeta(entry.uid, entry.gid, stat.S_IFLNK | 0o777, xattrs, entry.target)
+        return self._transaction.write_link(meta)
 
-    def _hardlink(self, parent: Tree, path: str, name: str, entry: Entry) -> None:
-        way = mapped(components(entry.target))
-        if not way or "/".join(way) == path or way[-1].startswith(WHITEOUT):
-            raise MalformedImage(f"hard link {path!r:.300} to {entry.target!r:.300}")
-        found, target = self._lookup(way)
-        if isinstance(found, Tree):
-            raise MalformedImage(f"hard link {path!r:.300} to the directory {target!r:.300}")
-        if found is not None:
-            self._put(parent, path, name, found)
-            return
-        # A lower layer's file, or none: the merge will know. Links to such links go straight.
-        target = self.layer.links.get(target, target)
-        self._replace(parent, path, name)
-        parent.remove(name)
-        self.layer.links[path] = target
-        self._links_in.setdefault(path.rpartition("/")[0], []).append(name)
-
-    def _lookup(self, way: list[str]) -> tuple[Tree | str | None, str]:
-        """Return what this layer has at `way`, and the path it looked at."""
-        *parents, name = way
-        parent, below = walk(self._root, parents, self._targets.get, None)
-        if parent is None:
-            return None, join(below, name)
-        return parent.dirs.get(name) or parent.files.get(name), join(below, name)
-
-    def _dir_meta(self, entry: Entry) -> str:
-        key = (entry.uid, entry.gid, entry.mode, self._xattrs(entry))
+    def directory(self, entry: Entry, xattrs: Xattrs) -> str:
+        key = (entry.uid, entry.gid, entry.mode, xattrs)
         checksum = self._dir_metas.get(key)
         if checksum is None:
-            mode = stat.S_IFDIR | entry.mode
-            meta = DirMeta(entry.uid, entry.gid, mode, key[3])
+            meta = DirMeta(entry.uid, entry.gid, stat.S_IFDIR | entry.mode, xattrs)
             checksum = self._dir_metas[key] = self._transaction.write_dirmeta(meta)
         return checksum
 
-    def _xattrs(self, entry: Entry) -> Xattrs:
-        kept, dropped = xattrs.own(entry)
-        for name in dropped:
-            self._drop(store_path(entry.path), f"xattr {name}")
-        return kept
+    def implied(self) -> str:
+        return self._transaction.write_dirmeta(IMPLIED_META)
+
+    def whiteout(self) -> str:
+        # Its content, owner and kind mean nothing: one object serves all whiteouts.
+        return self._transaction.write_payload(FileMeta(0, 0, stat.S_IFREG | 0o644), b"")

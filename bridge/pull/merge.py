@@ -9,30 +9,59 @@ directory that the link leads to, inside of the image (as containerd and umoci r
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from bridge.errors import MalformedImage
-from bridge.ostree.objects import Commit
 from bridge.ostree.repository import Repository
 from bridge.ostree.tree import Tree
 from bridge.pull.layer import Dropped, Layer
 from bridge.pull.paths import OPAQUE, WHITEOUT, check_depth, join, walk
 
-OVERRIDDEN_BY_RUNTIMES = ("hostname", "resolv.conf")
+_OVERRIDDEN_BY_RUNTIMES = ("hostname", "resolv.conf")
 """Files below /etc that container builds leave behind empty; ostree-ext drops these too."""
+
+
+class Objects(Protocol):
+    """What is to be known of the objects that trees name."""
+
+    def target(self, name: str) -> str | None:
+        """Return where a symbolic link points; None for a file."""
+
+    def is_empty(self, name: str) -> bool:
+        """Tell whether it is a file without content."""
+
+
+class StoredObjects:
+    """The objects of a repository."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+
+    def target(self, name: str) -> str | None:
+        meta, payload = self._repo.open_file(name)
+        if payload is not None:
+            payload.close()
+        return meta.target if meta.is_symlink else None
+
+    def is_empty(self, name: str) -> bool:
+        _meta, payload = self._repo.open_file(name)
+        if payload is None:
+            return False
+        with payload:
+            return not payload.read(1)
 
 
 class Merge:
     """Applies layers from the lowest up; `tree` is the image's tree once `finish` was called.
 
-    The layers' objects must be in the repository. Their trees are used up.
+    `objects` has to have those of the layers. Their trees are used up.
     """
 
-    def __init__(self, repo: Repository, implied_meta: str, base: Commit | None = None) -> None:
-        """With a commit as the `base`, layers are put on its tree."""
-        self._repo = repo
+    def __init__(self, objects: Objects, implied_meta: str, base: Tree | None = None) -> None:
+        """With a `base`, layers are put on that tree."""
+        self._objects = objects
         self._implied_meta = implied_meta
-        self.tree = Tree(implied_meta)
-        if base is not None:
-            self.tree = Tree.stored(repo, base.tree, base.meta)
+        self.tree = Tree(implied_meta) if base is None else base
 
     def apply(self, layer: Layer) -> None:
         """Put `layer` on top; `MalformedImage` where it refers to what is not below it."""
@@ -57,9 +86,9 @@ class Merge:
         if sysroot is not None and "ostree" in sysroot.dirs:
             sysroot.remove("ostree")
             dropped.append(Dropped("sysroot/ostree", "a repository inside of the image"))
-        for name in OVERRIDDEN_BY_RUNTIMES:
+        for name in _OVERRIDDEN_BY_RUNTIMES:
             checksum = self.tree.find(f"usr/etc/{name}")
-            if isinstance(checksum, str) and self._is_empty(checksum):
+            if isinstance(checksum, str) and self._objects.is_empty(checksum):
                 self._make("usr/etc")[0].remove(name)
                 dropped.append(Dropped(f"usr/etc/{name}", "left empty by the image's build"))
         return dropped
@@ -99,7 +128,7 @@ class Merge:
 
     def _link_object(self, path: str, target: str) -> str:
         parent_path, _, name = target.rpartition("/")
-        parent, _ = walk(self.tree, _parts(parent_path), self._target, None)
+        parent, _ = walk(self.tree, _parts(parent_path), self._objects.target, None)
         found = parent.files.get(name) if parent is not None else None
         if found is None:
             raise MalformedImage(
@@ -113,27 +142,14 @@ class Merge:
     def _make(self, path: str) -> tuple[Tree, str]:
         """Return the directory that `path` leads to, made if it is not there, and its own path."""
         found, real = walk(
-            self.tree, _parts(path), self._target, lambda _: Tree(self._implied_meta)
+            self.tree, _parts(path), self._objects.target, lambda _: Tree(self._implied_meta)
         )
         assert found is not None
         return found, real
 
     def _is_link(self, tree: Tree, name: str) -> bool:
         checksum = tree.files.get(name)
-        return checksum is not None and self._target(checksum) is not None
-
-    def _target(self, checksum: str) -> str | None:
-        meta, payload = self._repo.open_file(checksum)
-        if payload is not None:
-            payload.close()
-        return meta.target if meta.is_symlink else None
-
-    def _is_empty(self, checksum: str) -> bool:
-        _meta, payload = self._repo.open_file(checksum)
-        if payload is None:
-            return False
-        with payload:
-            return not payload.read(1)
+        return checksum is not None and self._objects.target(checksum) is not None
 
 
 def _parts(path: str) -> list[str]:

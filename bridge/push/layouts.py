@@ -12,6 +12,7 @@ import os
 import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 from bridge import limits
@@ -22,6 +23,7 @@ from bridge.oci.digest import Digest, Verifier
 from bridge.oci.layout import REF_NAME, Layout
 from bridge.oci.model import OCI_INDEX, Descriptor, parse_document
 from bridge.ostree import durable
+from bridge.push.compress import Packed
 from bridge.registry.body import Arriving
 from bridge.registry.meter import Meter
 from bridge.registry.outcome import Outcome
@@ -77,6 +79,17 @@ class LayoutWriter:
             return Outcome.SKIPPED
         self._write(digest, chunks_of(fd, size, told))
         return Outcome.PUSHED
+
+    def take(self, make: Callable[[Callable[[bytes], object]], Packed]) -> Packed:
+        """Have a blob there that is only made now: `make` hands it over, and returns what it is."""
+        directory = durable.make_directories("blobs/sha256", self._fd)
+        try:
+            with durable.new_file("blob", directory) as file:
+                made = make(partial(durable.write_all, file.fd))
+                file.name = made.digest.hex
+        finally:
+            os.close(directory)
+        return made
 
     def has(self, digest: Digest, size: int) -> Outcome | None:
         """Tell whether a blob is there, and is what its name says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from rig import efi_loaders, published, qemu
 from rig.command import PLAIN_HTTP, bootc_py
 from rig.peers import require
-from rig.qemu import Machine
+from rig.qemu import Machine, Said
 from rig.registry import run_registry
 from tools.images import build, cache
 from tools.images.layout import Layout
@@ -71,7 +72,20 @@ def installed(
 ) -> Machine:
     """A machine in the directory `work`, with `image` on its disk. `stock` is what its own registry
     has, by REPOSITORY:TAG; it follows the image `follows` of that."""
-    disk, data, content = work / "disk.img", work / "data.img", work / "content"
+    content = work / "content"
+    (content / "registry").mkdir(parents=True)
+    published.clone(published.storage(stock), content / "registry")
+    shutil.copy(require("docker-registry"), content)
+    (content / "registry.yml").write_text(_CONFIG)
+    return on_disk(work, image, content, _DATA_MEBIBYTES, follows, *options)
+
+
+def on_disk(
+    work: Path, image: str, content: Path, mebibytes: int, follows: str, *options: str | Path
+) -> Machine:
+    """A machine in the directory `work`, with `image` on its disk, and `content` on a data disk
+    of that size. It follows the image `follows` of its own registry."""
+    disk, data = work / "disk.img", work / "data.img"
     with disk.open("wb") as file:
         file.truncate(_DISK_SIZE)
     done = bootc_py(
@@ -80,11 +94,21 @@ def installed(
         *(f"--karg={each}" for each in qemu.KARGS), *options,
     )  # fmt: skip
     assert done.code == 0, done.err
-    (content / "registry").mkdir(parents=True)
-    published.clone(published.storage(stock), content / "registry")
-    shutil.copy(require("docker-registry"), content)
-    (content / "registry.yml").write_text(_CONFIG)
-    qemu.data_disk(data, content, _DATA_MEBIBYTES)
+    qemu.data_disk(data, content, mebibytes)
     machine = Machine(disk, data, work)
     machine.prepare()
     return machine
+
+
+def booted(said: Said) -> str:
+    """The digest of the image that runs, from `status`."""
+    digest: str = json.loads(said.ok)["status"]["booted"]["image"]["imageDigest"]
+    return digest
+
+
+def agreed(status: Said, admin: Said) -> None:
+    """`ostree admin status` marks the deployment as booted that `status` says is."""
+    of_it = json.loads(status.ok)["status"]["booted"]["ostree"]
+    name = f"{of_it['stateroot']} {of_it['checksum']}.{of_it['deploySerial']}"
+    lines = admin.ok.splitlines()
+    assert f"* {name}" in [line.strip() for line in lines], admin.text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.images import file, image, write_layout
 
 from bridge.cli.main import main
-from bridge.cli.page import write
+from bridge.cli.page import _step, write
 from bridge.cli.report_page import render
 from bridge.compare.diff import diff
 from bridge.compare.estimate import Strategy
@@ -168,6 +168,25 @@ def test_a_page_on_what_is_not_known(history: History) -> None:
     assert page.text.count("not known") == 3
     history.diffs, history.releases = [], history.releases[:1]
     assert "svg" not in _Page(render(history)).seen
+
+
+@pytest.mark.parametrize(
+    ("most", "step"),
+    [
+        (1, 1), (5, 1), (6, 2), (7, 2), (10, 2), (11, 5), (26, 10), (51, 20), (99, 20),
+        (100, 20), (467_000_000, 100_000_000), (1_158_000_000, 500_000_000),
+        (999_999_999_999, 200_000_000_000),
+    ],
+)  # fmt: skip
+def test_the_scale_of_the_chart(most: int, step: int) -> None:
+    assert _step(most) == step
+
+
+@given(st.integers(1, 2**63))
+def test_a_scale_reaches_what_it_is_for_in_a_few_steps(most: int) -> None:
+    step = _step(most)
+    assert str(step).strip("0") in ("1", "2", "5")
+    assert 1 <= -(-most // step) <= 5
 
 
 def test_where_a_page_is_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

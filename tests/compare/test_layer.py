@@ -60,7 +60,7 @@ MEMBERS = [
 def test_a_table_of_contents_says_what_the_stream_has(step: int) -> None:
     data = tar(MEMBERS)
     same(by_stream(data, step), by_index(data))
-    files = {item.path: item.file for item in by_index(data).items}
+    files = {item.entry.path: item.file for item in by_index(data).items}
     assert files["d/large"] is not None and len(files["d/large"].pieces) > 1
     assert files["d/empty"] is None
 

@@ -18,8 +18,10 @@ from bridge.compare.tree import Tree
 from bridge.contents.commit import of_commit
 from bridge.errors import MalformedImage
 from bridge.layer.allowance import Allowance
+from bridge.layer.tar import EntryType
 from bridge.ostree.repository import Repository
 
+LINK = EntryType.SYMLINK
 Shown = dict[str, tuple[str, int, int, str]]
 
 
@@ -31,9 +33,9 @@ def ours(layers: Sequence[Sequence[Member]]) -> Shown:
             allowance = Allowance().layer()
             tree.apply(of_stream(stream, allowance, spool, lambda path: False, pieces=False))
     return {
-        path: (item.type.value, item.mode * (not spot.is_link), item.size, item.target)
+        path: (each.type.value, each.mode * (each.type is not LINK), each.size, each.target)
         for path, spot in tree.walk()
-        for item in [spot.item]
+        for each in [spot.item.entry]
     }
 
 

@@ -39,7 +39,7 @@ from bridge.pull import layer
 from bridge.pull.encapsulated import ingest_objects
 from bridge.pull.encapsulation import Role
 from bridge.pull.ingest import IMPLIED_META, ingest
-from bridge.pull.merge import Merge
+from bridge.pull.merge import Merge, StoredObjects
 
 from .harness import Target, mutated
 
@@ -280,7 +280,7 @@ def _ingest(blob: bytes) -> str:
             commit = made.store(transaction, Digest.of(blob))
             transaction.publish()
         with Transaction(repo) as transaction:
-            merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META))
+            merge = Merge(StoredObjects(repo), transaction.write_dirmeta(IMPLIED_META))
             merge.apply(layer.load(repo, commit))
             merge.finish()
             return merge.tree.write(transaction)

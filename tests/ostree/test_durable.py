@@ -34,6 +34,25 @@ def test_a_replacement_that_fails_leaves_nothing(fd: int, tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["ref"]
 
 
+def test_a_name_may_be_decided_at_the_end(fd: int, tmp_path: Path) -> None:
+    (tmp_path / "last").write_text("old")
+    with durable.new_file("first", fd) as file:
+        durable.write_all(file.fd, b"new")
+        assert (tmp_path / "last").read_text() == "old"
+        file.name = "last"
+    assert os.listdir(tmp_path) == ["last"]
+    assert (tmp_path / "last").read_text() == "new"
+
+
+def test_a_file_that_is_not_finished_is_gone(fd: int, tmp_path: Path) -> None:
+    (tmp_path / "ref").write_text("old")
+    with pytest.raises(ValueError, match="cut"), durable.new_file("ref", fd) as file:
+        durable.write_all(file.fd, b"new")
+        raise ValueError("cut")
+    assert os.listdir(tmp_path) == ["ref"]
+    assert (tmp_path / "ref").read_text() == "old"
+
+
 def test_one_file_may_be_replaced_by_many(fd: int, tmp_path: Path) -> None:
     """At once: it always holds all of what one of them wrote."""
     contents = [bytes([65 + number]) * (1000 * number + 1) for number in range(4)]

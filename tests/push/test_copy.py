@@ -39,7 +39,7 @@ from bridge.oci.model import (
 )
 from bridge.oci.reference import ImageReference, parse_reference
 from bridge.pull.progress import Progress
-from bridge.push.compress import Compression
+from bridge.push.compress import Compression, Packed, pack
 from bridge.push.copy import copy
 from bridge.push.layouts import ArchiveWriter, LayoutWriter
 from bridge.push.origin import layout_origin, open_origin, options_for
@@ -308,6 +308,26 @@ def test_an_artifact_alone_is_found_without_a_tag(tmp_path: Path) -> None:
     (top / "index.json").write_bytes(dumps({"schemaVersion": 2, "manifests": [entry]}))
     with Layout.open(str(top)) as layout:
         assert layout.resolve().digest == Digest.of(raw)
+
+
+@pytest.mark.parametrize("chunks", [[b"one", b"", b"two"], [], [b"x" * 300_000]])
+def test_a_blob_is_made_where_it_is_going_to_be(tmp_path: Path, chunks: list[bytes]) -> None:
+    data = b"".join(chunks)
+    with LayoutWriter.open(str(tmp_path / "out"), "v") as writer:
+        for _ in range(2):
+            made = writer.take(lambda out: pack(chunks, Compression.NONE, None, out))
+            assert (made.digest, made.size) == (Digest.of(data), len(data))
+            found = sorted((tmp_path / "out/blobs/sha256").iterdir())
+            assert [each.name for each in found] == [made.digest.hex]
+            assert found[0].read_bytes() == data
+        with pytest.raises(OSError, match="full"):
+            writer.take(_fails)
+        assert sorted((tmp_path / "out/blobs/sha256").iterdir()) == found
+
+
+def _fails(out: Callable[[bytes], object]) -> Packed:
+    out(b"some")
+    raise OSError("full")
 
 
 # -- packed anew -----------------------------------------------------------------------------------

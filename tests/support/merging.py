@@ -11,7 +11,7 @@ from bridge.ostree.transaction import Transaction
 from bridge.pull import layer
 from bridge.pull.ingest import IMPLIED_META, ingest
 from bridge.pull.layer import Layer
-from bridge.pull.merge import Merge
+from bridge.pull.merge import Merge, StoredObjects
 from support.images import Member, tar
 
 
@@ -36,7 +36,7 @@ def merged(repo: Repository, *layers: Sequence[Member] | bytes) -> str:
 
 def _merge(repo: Repository, layers: Sequence[Layer]) -> str:
     with Transaction(repo) as transaction:
-        merge = Merge(repo, transaction.write_dirmeta(IMPLIED_META))
+        merge = Merge(StoredObjects(repo), transaction.write_dirmeta(IMPLIED_META))
         for each in layers:
             merge.apply(each)
         merge.finish()
