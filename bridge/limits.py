@@ -158,9 +158,10 @@ RANGE_GAP_MOST = 256 * KIB
 """A larger gap is not fetched along for the time that it may save."""
 RANGE_GAPS_PERMILLE = 5
 """Of the bytes that are missing: what gaps may add to them to save round trips."""
-RANGES_MOST = 188
-"""Ranges in which the layers of an image are fetched: more gaps are closed to keep to it. With what
-else an upgrade asks for, tables of contents above all, it takes less than 200 requests."""
+PARTS_REQUESTS_MOST = 194
+"""For the parts of an image's layers, their tables of contents among them: more gaps are closed to
+keep to it, unless the layers are very many. With what else there is to ask for an upgrade takes
+less than 200 requests."""
 TOC_MAX = 150 * MIB
 """A table of contents, unpacked or not: what containers/storage takes. 47,000 files make 13 MB."""
 TOC_ENTRIES_MAX = 300_000

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.limits import (
+    PARTS_REQUESTS_MOST,
     RANGE_CONNECTIONS,
     RANGE_GAP_LEAST,
     RANGE_GAP_MOST,
     RANGE_GAPS_PERMILLE,
-    RANGES_MOST,
 )
 
 Range = tuple[int, int]
@@ -55,8 +55,10 @@ def coalesce(wanted: Sequence[Sequence[Range]], link: Link) -> list[list[Range]]
 
     The smallest gaps are closed first: all that are cheaper than a request's own bytes, then those
     worth their round trip while they add no more than `RANGE_GAPS_PERMILLE` to what is wanted, and
-    then as many as it takes to have `RANGES_MOST` requests at most.
+    then as many as it takes to keep to `PARTS_REQUESTS_MOST`. Each blob has taken one request
+    already, by which it is known what is in it.
     """
+    most = max(PARTS_REQUESTS_MOST - len(wanted), 2 * len(wanted))
     bytes_wanted = sum(end - start for ranges in wanted for start, end in ranges)
     requests = sum(len(ranges) for ranges in wanted)
     gaps = sorted(
@@ -69,7 +71,7 @@ def coalesce(wanted: Sequence[Sequence[Range]], link: Link) -> list[list[Range]]
     added = 0
     for gap, blob, at in gaps:
         cheap = gap <= RANGE_GAP_LEAST or (gap <= link.gap and added + gap <= allowed)
-        if not cheap and requests <= RANGES_MOST:
+        if not cheap and requests <= most:
             break
         added += gap
         requests -= 1

@@ -83,7 +83,7 @@ def test_gaps_worth_a_round_trip_are_closed_while_they_add_little() -> None:
 def test_there_are_never_more_ranges_than_is_good() -> None:
     many = spaced(*(10 * K + at for at in range(999)), size=100)
     found = coalesce([many], Link())[0]
-    assert len(found) == limits.RANGES_MOST
+    assert len(found) == limits.PARTS_REQUESTS_MOST - 1
     kept = [b[0] - a[1] for a, b in pairwise(found)]
     assert min(kept) == 10 * K + 999 - len(kept)  # those that are left are the largest
 
@@ -92,7 +92,14 @@ def test_the_smallest_gaps_of_all_blobs_are_closed_first() -> None:
     small = spaced(*[5 * K] * 100, size=100)
     large = spaced(*[50 * K] * 158, size=100)
     found = coalesce([large, small], Link())
-    assert [len(each) for each in found] == [159, limits.RANGES_MOST - 159]
+    assert [len(each) for each in found] == [159, limits.PARTS_REQUESTS_MOST - 2 - 159]
+
+
+@pytest.mark.parametrize(("blobs", "ranges"), [(1, 193), (6, 188), (56, 138), (64, 130), (90, 180)])
+def test_many_blobs_have_taken_requests_of_their_own(blobs: int, ranges: int) -> None:
+    found = coalesce([spaced(*[10 * K] * 500, size=100) for _ in range(blobs)], Link())
+    assert sum(map(len, found)) == ranges
+    assert all(found)
 
 
 RANGES = st.lists(st.tuples(st.integers(1, 300_000), st.integers(1, 5000)), min_size=0, max_size=60)
