@@ -338,6 +338,9 @@ SYNC_RUNS_SHOWN = 1000
 SYNC_REQUESTS_AT_ONCE = 8
 """To one registry, unless the configuration says otherwise: what hides the round trips of many
 small questions, and what registries do not take for an attack."""
+SYNC_LISTS_AHEAD = 3
+"""Repositories of a job whose tags are listed before there are hands for them: more would be names
+in memory that nobody waits for."""
 SYNC_IMAGES_AT_ONCE = 6
 """Of all jobs that run, unless the configuration says otherwise: more wait for the same hosts."""
 SYNC_BLOBS_KNOWN = 200_000

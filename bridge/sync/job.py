@@ -1,16 +1,19 @@
 """One job: its repositories and their tags, one after the other into the hands of those who work.
 
-What is listed is the names of a repository's tags, of one repository after the other; at most a few
-images are waiting at any time, so that memory does not grow with the number of tags.
+What is listed is the names of a repository's tags, a few repositories ahead; at most a few images
+are waiting at any time, so that memory does not grow with the number of repositories.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from bridge import limits
 from bridge.errors import BridgeError, NotFound, UsageError
 from bridge.registry.meter import Meter
 from bridge.sync import hooks, select, shard
@@ -26,6 +29,8 @@ from bridge.sync.source import joined
 
 Submit = Callable[[Callable[[], None]], None]
 """Has something done by one of those who work, and waits while they all have enough to do."""
+Chosen = Callable[[], tuple[Repository, list[Choice]]]
+"""Waits for a repository's lists of tags, and returns it with those tags that are wanted."""
 
 
 class JobRun:
@@ -49,10 +54,11 @@ class JobRun:
             try:
                 _check(context)
                 deletions = None if job.deletion is None else Deletions(context, job.deletion)
-                for name in self._repositories():
-                    if context.stop.is_set():
-                        break
-                    self._repository(name, deletions)
+                with _Ahead(self._chosen, self._repositories()) as listed:
+                    for name, chosen in listed:
+                        if context.stop.is_set():
+                            break
+                        self._repository(name, chosen, deletions)
                 self._wait()
                 if deletions is not None and not context.stop.is_set():
                     for report in deletions.run():
@@ -95,10 +101,10 @@ class JobRun:
             if shard.has(self._part, context.source.full(name)):
                 yield name
 
-    def _repository(self, name: str, deletions: Deletions | None) -> None:
+    def _repository(self, name: str, chosen: Chosen, deletions: Deletions | None) -> None:
         context = self._context
         try:
-            repository, choices = self._chosen(name)
+            repository, choices = chosen()
         except Exception as error:  # noqa: BLE001 - one repository must not end the others
             self._collector.fail(Failure.of(context.source.full(name), flat(error)))
             return
@@ -190,6 +196,32 @@ class JobRun:
         """Wait until all that was begun is done."""
         with self._left:
             self._left.wait_for(lambda: self._open == 0)
+
+
+class _Ahead:
+    """Has tags listed a few repositories ahead, so that nobody waits for the next list; no more
+    than a few, so that memory does not grow with the number of repositories."""
+
+    def __init__(
+        self, choose: Callable[[str], tuple[Repository, list[Choice]]], names: Iterator[str]
+    ) -> None:
+        self._choose = choose
+        self._names = names
+        self._pool = ThreadPoolExecutor(limits.SYNC_LISTS_AHEAD, thread_name_prefix="list")
+
+    def __enter__(self) -> Iterator[tuple[str, Chosen]]:
+        return self._all()
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _all(self) -> Iterator[tuple[str, Chosen]]:
+        waiting: deque[tuple[str, Chosen]] = deque()
+        for name in self._names:
+            waiting.append((name, self._pool.submit(self._choose, name).result))
+            if len(waiting) > limits.SYNC_LISTS_AHEAD:
+                yield waiting.popleft()
+        yield from waiting
 
 
 def _check(context: Context) -> None:
