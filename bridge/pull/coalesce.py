@@ -50,15 +50,15 @@ def joined(wanted: Sequence[Range]) -> list[Range]:
     return found
 
 
-def coalesce(wanted: Sequence[Sequence[Range]], link: Link) -> list[list[Range]]:
+def coalesce(wanted: Sequence[Sequence[Range]], link: Link, spent: int = 0) -> list[list[Range]]:
     """Return the ranges to ask for, blob by blob, given the ones wanted of each (`joined`).
 
     The smallest gaps are closed first: all that are cheaper than a request's own bytes, then those
     worth their round trip while they add no more than `RANGE_GAPS_PERMILLE` to what is wanted, and
-    then as many as it takes to keep to `PARTS_REQUESTS_MOST`. Each blob has taken one request
-    already, by which it is known what is in it.
+    then as many as it takes to keep to `PARTS_REQUESTS_MOST`, of which some may be `spent` on other
+    things. With very many blobs each has two all the same.
     """
-    most = max(PARTS_REQUESTS_MOST - len(wanted), 2 * len(wanted))
+    most = max(PARTS_REQUESTS_MOST - spent, 2 * len(wanted))
     bytes_wanted = sum(end - start for ranges in wanted for start, end in ranges)
     requests = sum(len(ranges) for ranges in wanted)
     gaps = sorted(

@@ -19,7 +19,7 @@ from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, layer_compression
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
-from bridge.pull.coalesce import Link, coalesce
+from bridge.pull.coalesce import Link, Range, coalesce
 from bridge.pull.content_index import Place
 from bridge.pull.encapsulation import Role, roles
 from bridge.pull.partial_plan import PartialPlan, missing, partial_plan
@@ -176,18 +176,34 @@ def in_parts(
     """
     able = {at: each.inside for at, each in enumerate(plans) if each.inside is not None}
     found = {at: missing(inside.index, places) for at, inside in able.items()}
-    ranges = coalesce([each.ranges for each in found.values()], link)
+    tails = {at: len(inside.tail) for at, inside in able.items()}
+
+    def share(at: int, ranges: Sequence[Range]) -> int:
+        fetched = sum(end - start for start, end in ranges) + tails[at]
+        return fetched * 100 // plans[at].layer.size
+
+    wanted: dict[int, Sequence[Range]] = {at: each.ranges for at, each in found.items()}
+    whole: dict[int, int] = {}
+    is_closed = False
+    # A layer that is fetched whole after all is one request, which leaves more for the others.
+    while True:
+        shares = {at: share(at, ranges) for at, ranges in wanted.items()}
+        much = {at: each for at, each in shares.items() if each > PARTIAL_PERCENT_MAX}
+        if is_closed and not much:
+            break
+        whole |= much
+        left = [at for at in found if at not in whole]
+        closed = coalesce([found[at].ranges for at in left], link, len(able) + len(whole))
+        wanted, is_closed = dict(zip(left, closed, strict=True)), True
     chosen = list(plans)
-    for (at, lacking), wanted in zip(found.items(), ranges, strict=True):
-        each, inside = plans[at], able[at]
-        parts = partial_plan(lacking, places, wanted)
-        share = (parts.fetch_bytes + len(inside.tail)) * 100 // each.layer.size
-        files = len(inside.index.files)
+    for at, lacking in found.items():
+        files = len(able[at].index.files)
         here = f"{files - lacking.files} of {files} files are here"
         if not places:
             here = "nothing of it is here"
-        if share > PARTIAL_PERCENT_MAX:
-            chosen[at] = each.whole(f"{here}: in parts it would be {share} % of the blob")
+        if at in whole:
+            chosen[at] = plans[at].whole(f"{here}: in parts it would be {whole[at]} % of the blob")
         else:
-            chosen[at] = replace(each, mode=Mode.PARTIAL, parts=parts, reason=here)
+            parts = partial_plan(lacking, places, wanted[at])
+            chosen[at] = replace(plans[at], mode=Mode.PARTIAL, parts=parts, reason=here)
     return chosen

@@ -83,7 +83,7 @@ def test_gaps_worth_a_round_trip_are_closed_while_they_add_little() -> None:
 def test_there_are_never_more_ranges_than_is_good() -> None:
     many = spaced(*(10 * K + at for at in range(999)), size=100)
     found = coalesce([many], Link())[0]
-    assert len(found) == limits.PARTS_REQUESTS_MOST - 1
+    assert len(found) == limits.PARTS_REQUESTS_MOST
     kept = [b[0] - a[1] for a, b in pairwise(found)]
     assert min(kept) == 10 * K + 999 - len(kept)  # those that are left are the largest
 
@@ -92,12 +92,15 @@ def test_the_smallest_gaps_of_all_blobs_are_closed_first() -> None:
     small = spaced(*[5 * K] * 100, size=100)
     large = spaced(*[50 * K] * 158, size=100)
     found = coalesce([large, small], Link())
-    assert [len(each) for each in found] == [159, limits.PARTS_REQUESTS_MOST - 2 - 159]
+    assert [len(each) for each in found] == [159, limits.PARTS_REQUESTS_MOST - 159]
 
 
-@pytest.mark.parametrize(("blobs", "ranges"), [(1, 193), (6, 188), (56, 138), (64, 130), (90, 180)])
-def test_many_blobs_have_taken_requests_of_their_own(blobs: int, ranges: int) -> None:
-    found = coalesce([spaced(*[10 * K] * 500, size=100) for _ in range(blobs)], Link())
+@pytest.mark.parametrize(
+    ("blobs", "spent", "ranges"),
+    [(1, 1, 193), (6, 6, 188), (20, 36, 158), (56, 56, 138), (64, 64, 130), (90, 90, 180)],
+)
+def test_what_was_spent_leaves_less(blobs: int, spent: int, ranges: int) -> None:
+    found = coalesce([spaced(*[10 * K] * 500, size=100) for _ in range(blobs)], Link(), spent)
     assert sum(map(len, found)) == ranges
     assert all(found)
 

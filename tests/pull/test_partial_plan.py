@@ -135,3 +135,41 @@ def test_what_would_save_little_is_fetched_whole(size: int) -> None:
     assert found.mode is (Mode.WHOLE if little else Mode.PARTIAL)
     assert found.inside is not None
     assert ("100 % of the blob" in found.reason) == little
+
+
+def scattered(count: int, gap: int, size: int) -> BlobIndex:
+    """A blob that lacks `count` files of `size` bytes, with files that are here between them."""
+    files = []
+    for number in range(count):
+        at = number * (gap + size)
+        files.append(file(f"here-{number}", piece("one", at, at + gap)))
+        files.append(file(f"new-{number}", piece(f"{number} {size}", at + gap, at + gap + size)))
+    return blob(*files, end=count * (gap + size))
+
+
+def scattered_plan(name: str, count: int, gap: int, size: int) -> LayerPlan:
+    index = scattered(count, gap, size)
+    layer = Descriptor(ZSTD, Digest.of(name.encode()), index.end + 100)
+    diff_id = Digest.of(f"tar of {name}".encode())
+    return LayerPlan(layer, diff_id, Mode.WHOLE, inside=Inside(bytes(100), index))
+
+
+def test_layers_that_go_whole_leave_their_requests_to_the_others() -> None:
+    some = scattered_plan("some", 300, 20_000, 1_000)
+    full = scattered_plan("full", 150, 5_000, 95_000)
+    parts, whole = in_parts([some, full], {sha("one"): HERE}, Link())
+    assert whole.mode is Mode.WHOLE
+    assert "in parts it would be 95 % of the blob" in whole.reason
+    assert parts.mode is Mode.PARTIAL and parts.parts is not None
+    # Two tables of contents, and the whole layer.
+    assert len(parts.parts.ranges) == limits.PARTS_REQUESTS_MOST - 3
+
+
+def test_a_layer_that_gaps_make_too_large_goes_whole() -> None:
+    """With the requests that it leaves fewer gaps of the other are closed."""
+    some = scattered_plan("some", 300, 20_000, 1_000)
+    half = scattered_plan("half", 500, 5_000, 20_000)
+    parts, whole = in_parts([some, half], {sha("one"): HERE}, Link())
+    assert whole.mode is Mode.WHOLE and "in parts" in whole.reason
+    assert parts.parts is not None
+    assert len(parts.parts.ranges) == limits.PARTS_REQUESTS_MOST - 3
