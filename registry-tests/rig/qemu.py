@@ -109,20 +109,22 @@ class Machine:
     def run(
         self, steps: list[Mapping[str, str]], *, firmware: bool = False
     ) -> list[dict[str, Said]]:
-        """Boot once for each of `steps`, which are named shell commands; what each printed.
+        """Boot once for each of `steps`, which are named shell commands; what each printed in that
+        boot.
 
         With `firmware` that starts what is on the disk, else each time its newest entry is
         started. Where the machine reboots it is switched off and on: the firmware of a machine
         with two processors hangs now and then when it is only reset.
         """
         self.write_script(_script(steps))
-        output = ""
-        for _ in steps:
-            output += self.boot(*(self._firmware() if firmware else self.direct()))
-        found = {name: Said(int(code), text) for name, text, code in _SECTION.findall(output)}
-        missing = [name for each in steps for name in each if name not in found]
-        assert not missing, f"not done: {missing}; what was:\n{output[-6000:]}"
-        return [{name: found[name] for name in each} for each in steps]
+        said = []
+        for step in steps:
+            output = self.boot(*(self._firmware() if firmware else self.direct()))
+            found = {name: Said(int(code), text) for name, text, code in _SECTION.findall(output)}
+            missing = [name for name in step if name not in found]
+            assert not missing, f"not done: {missing}; what was:\n{output[-6000:]}"
+            said.append({name: found[name] for name in step})
+        return said
 
     def start(self, *options: str, serial: Path) -> subprocess.Popen[bytes]:
         """Start QEMU; it is the caller's to wait for, or to kill.
