@@ -8,6 +8,7 @@ from bridge.cli import page
 from bridge.cli.escape import html_text
 from bridge.cli.units import count_text, size_text
 from bridge.sync.history import JobRun, Run, Tag
+from bridge.sync.report import Moved, TagOutcome
 
 _BARS = 120
 """Runs in a drawing: more do not fit on a screen."""
@@ -31,12 +32,11 @@ def summary(runs: Sequence[Run]) -> str:
     """Return in a sentence what the runs moved."""
     if not runs:
         return "No runs are recorded."
-    jobs = [job for run in runs for job in run.jobs]
+    moved = sum((run.moved for run in runs), Moved())
     text = (
         f"{count_text(len(runs), 'run')} from {_date(runs[0])} to {_date(runs[-1])} moved "
-        f"{size_text(sum(each.sent for each in jobs))} and reused "
-        f"{size_text(sum(each.reused + each.mounted for each in jobs))} in "
-        f"{count_text(sum(each.requests for each in jobs), 'request')}"
+        f"{size_text(moved.sent)} and reused {size_text(moved.reused + moved.mounted)} in "
+        f"{count_text(moved.requests, 'request')}"
     )
     failed = sum(bool(run.exit_code) for run in runs)
     return f"{text}; {count_text(failed, 'run')} had failures."
@@ -56,7 +56,7 @@ def _chart(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _pieces(run: Run) -> Iterator[page.Piece]:
-    sizes = sum(job.sent for job in run.jobs), sum(job.mounted for job in run.jobs)
+    sizes = run.moved.sent, run.moved.mounted
     for colour, way, size in zip(page.COLOURS, _WAYS, sizes, strict=False):
         if size:
             yield page.Piece(colour, size, f"{_date(run)}, {way}: {size_text(size)}")
@@ -73,15 +73,13 @@ def _jobs(runs: Sequence[Run]) -> Iterator[str]:
         yield f"<th class=n>{head}</th>"
     yield "</tr></thead><tbody>"
     for name, found in sorted(by_name.items()):
+        moved = sum((each.totals.moved for each in found), Moved())
         cells = [
             f"{len(found):,}",
             f"{sum(bool(each.failed) for each in found):,}",
-            *(
-                size_text(sum(size))
-                for size in zip(*((e.sent, e.reused, e.mounted) for e in found), strict=True)
-            ),
-            f"{sum(each.requests for each in found):,}",
-            f"{sum(each.retries for each in found):,}",
+            *map(size_text, (moved.sent, moved.reused, moved.mounted)),
+            f"{moved.requests:,}",
+            f"{moved.retries:,}",
             f"{sum(each.seconds for each in found):,.1f}",
         ]
         yield f"<tr><td>{html_text(name)}</td>"
@@ -131,11 +129,10 @@ def _runs(runs: Sequence[Run]) -> Iterator[str]:
     for run in list(reversed(runs))[:_ROWS]:
         yield f"<tr><td>{html_text(_date(run))}</td><td>{html_text(run.trigger)}</td>"
         yield f"<td>{html_text(run.shard or '')}</td>"
-        for sizes in zip(*((e.sent, e.reused, e.mounted) for e in run.jobs), strict=True):
-            yield f"<td class=n>{size_text(sum(sizes))}</td>"
-        if not run.jobs:
-            yield "<td class=n></td>" * 3
-        yield f"<td class=n>{sum(each.requests for each in run.jobs):,}</td>"
+        moved = run.moved
+        for size in (moved.sent, moved.reused, moved.mounted):
+            yield f"<td class=n>{size_text(size) if run.jobs else ''}</td>"
+        yield f"<td class=n>{moved.requests:,}</td>"
         yield f"<td class=n>{run.seconds:,.1f}</td><td>{_end(run)}</td><td>{_causes(run)}</td></tr>"
     yield "</tbody></table>"
     if len(runs) > _ROWS:
@@ -153,7 +150,7 @@ def _causes(run: Run) -> str:
         (tag for job in run.jobs for tag in job.largest), key=lambda each: -each.sent
     )
     shown = [f"{html_text(each.name)} ({size_text(each.sent)})" for each in tags[:_LARGEST]]
-    copied = sum(count for job in run.jobs for name, count in job.tags.items() if name == "copied")
+    copied = sum(job.totals.tags.get(TagOutcome.COPIED.value, 0) for job in run.jobs)
     more = copied - len(shown)
     if more > 0:
         shown.append(f"{more:,} more")

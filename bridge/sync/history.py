@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from bridge import limits
 from bridge.errors import BridgeError
 from bridge.oci import strict_json
 from bridge.ostree import durable
-from bridge.sync.report import JobReport, SyncReport, TagReport
+from bridge.sync.report import JobReport, Moved, SyncReport, TagReport, Totals
 
 FILE = "history.jsonl"
 _OLDER = f"{FILE}.1"
@@ -40,7 +40,14 @@ class Tag:
     """`repository:tag` at the target."""
     outcome: str
     sent: int
+    """Bytes."""
     seconds: float
+
+    @classmethod
+    def of(cls, tag: TagReport) -> Tag:
+        """Return what is kept of a tag's report."""
+        name = f"{tag.repository}:{tag.tag}"
+        return cls(name, tag.outcome.value, tag.moved.sent, round(tag.seconds, 3))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the file has it."""
@@ -57,15 +64,8 @@ class JobRun:
     """One job of a run."""
 
     name: str
-    sent: int
-    reused: int
-    mounted: int
-    received: int
-    requests: int
-    retries: int
+    totals: Totals
     seconds: float
-    tags: Mapping[str, int]
-    """How many, by outcome."""
     largest: tuple[Tag, ...]
     slowest: tuple[Tag, ...]
     failures: tuple[tuple[str, str], ...]
@@ -73,19 +73,30 @@ class JobRun:
     failed: int
     """How many failures there were."""
 
+    @classmethod
+    def of(cls, job: JobReport, count: int) -> JobRun:
+        """Return what is kept of a job's report, with `count` items of each list at most."""
+        moving = [each for each in job.tags if each.moved.sent]
+        largest = sorted(moving, key=lambda each: -each.moved.sent)[:count]
+        slowest = sorted(job.tags, key=lambda each: -each.seconds)[:count]
+        return cls(
+            name=job.name,
+            totals=job.totals,
+            seconds=round(job.seconds, 3),
+            largest=tuple(map(Tag.of, largest)),
+            slowest=tuple(map(Tag.of, slowest)),
+            failures=tuple(
+                (each.what[:_TEXT_LENGTH], each.error[:_TEXT_LENGTH])
+                for each in job.failures[:count]
+            ),
+            failed=len(job.failures),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return it as the file has it."""
         return {
             "name": self.name,
-            "totals": {
-                "tags": dict(self.tags),
-                "sentBytes": self.sent,
-                "reusedBytes": self.reused,
-                "mountedBytes": self.mounted,
-                "receivedBytes": self.received,
-                "requests": self.requests,
-                "retries": self.retries,
-            },
+            "totals": self.totals.to_json(),
             "seconds": self.seconds,
             "largest": [each.to_json() for each in self.largest],
             "slowest": [each.to_json() for each in self.slowest],
@@ -107,6 +118,25 @@ class Run:
     jobs: tuple[JobRun, ...]
     stopped: bool = False
     """It was told to end before all was done."""
+
+    @classmethod
+    def of(cls, report: SyncReport, trigger: str, count: int) -> Run:
+        """Return what is kept of a run's report, with `count` items of each list at most."""
+        return cls(
+            started=report.started,
+            config=report.config,
+            trigger=trigger,
+            shard=None if report.shard is None else f"{report.shard[0]}/{report.shard[1]}",
+            seconds=round(report.seconds, 3),
+            exit_code=report.exit_code,
+            jobs=tuple(JobRun.of(each, count) for each in report.jobs),
+            stopped=report.stopped,
+        )
+
+    @property
+    def moved(self) -> Moved:
+        """What all of its jobs moved."""
+        return sum((each.totals.moved for each in self.jobs), Moved())
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the file has it."""
@@ -177,42 +207,8 @@ def _record(report: SyncReport, trigger: str, count: int) -> dict[str, Any]:
     return {
         "apiVersion": "bootc-py/v1",
         "kind": "SyncRun",
-        "started": report.started,
-        "trigger": trigger,
-        "config": report.config,
-        "shard": None if report.shard is None else f"{report.shard[0]}/{report.shard[1]}",
-        "stopped": report.stopped,
-        "exitCode": report.exit_code,
-        "seconds": round(report.seconds, 3),
+        **Run.of(report, trigger, count).to_json(),
         "totals": report.totals.to_json(),
-        "jobs": [_job(each, count) for each in report.jobs],
-    }
-
-
-def _job(job: JobReport, count: int) -> dict[str, Any]:
-    moving = [each for each in job.tags if each.moved.sent]
-    largest = sorted(moving, key=lambda each: -each.moved.sent)[:count]
-    slowest = sorted(job.tags, key=lambda each: -each.seconds)[:count]
-    return {
-        "name": job.name,
-        "totals": job.totals.to_json(),
-        "seconds": round(job.seconds, 3),
-        "largest": [_tag(each) for each in largest],
-        "slowest": [_tag(each) for each in slowest],
-        "failures": [
-            {"what": each.what[:_TEXT_LENGTH], "error": each.error[:_TEXT_LENGTH]}
-            for each in job.failures[:count]
-        ],
-        "failed": len(job.failures),
-    }
-
-
-def _tag(tag: TagReport) -> dict[str, Any]:
-    return {
-        "name": f"{tag.repository}:{tag.tag}",
-        "outcome": tag.outcome.value,
-        "sentBytes": tag.moved.sent,
-        "seconds": round(tag.seconds, 3),
     }
 
 
@@ -279,14 +275,18 @@ def _parsed_job(job: Any) -> JobRun:
     totals = job["totals"]
     return JobRun(
         name=_text(job["name"]),
-        sent=_count(totals["sentBytes"]),
-        reused=_count(totals["reusedBytes"]),
-        mounted=_count(totals["mountedBytes"]),
-        received=_count(totals["receivedBytes"]),
-        requests=_count(totals["requests"]),
-        retries=_count(totals["retries"]),
+        totals=Totals(
+            {_text(name): _count(count) for name, count in totals["tags"].items()},
+            Moved(
+                sent=_count(totals["sentBytes"]),
+                reused=_count(totals["reusedBytes"]),
+                mounted=_count(totals["mountedBytes"]),
+                received=_count(totals["receivedBytes"]),
+                requests=_count(totals["requests"]),
+                retries=_count(totals["retries"]),
+            ),
+        ),
         seconds=_number(job["seconds"]),
-        tags={_text(name): _count(count) for name, count in totals["tags"].items()},
         largest=tuple(_parsed_tag(each) for each in job["largest"]),
         slowest=tuple(_parsed_tag(each) for each in job["slowest"]),
         failures=tuple((_text(each["what"]), _text(each["error"])) for each in job["failures"]),

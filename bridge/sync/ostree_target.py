@@ -125,9 +125,9 @@ class OstreeTarget:
     def full(self, repository: str) -> str:
         return f"{self._place}:{PREFIX}/{repository}"
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self) -> None:
         try:
-            if self._leftovers and self._repo is not None and not failed:
+            if self._leftovers and self._repo is not None:
                 images.prune(self._repo)
         finally:
             self._stack.close()

@@ -69,8 +69,8 @@ class Target(Protocol):
     def full(self, repository: str) -> str:
         """Return a repository's whole name."""
 
-    def close(self, *, failed: bool = False) -> None:
-        """Finish what is written; a job that `failed` may have brought a part of it."""
+    def close(self) -> None:
+        """Finish what is written."""
 
 
 class RegistryTarget:
@@ -142,7 +142,7 @@ class RegistryTarget:
     def full(self, repository: str) -> str:
         return f"{self.host}/{self._name(repository)}"
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self) -> None:
         """Leave the connection to those who share it."""
 
     def _client(self, meter: Meter) -> Client:
@@ -229,7 +229,7 @@ class LayoutTarget:
     def full(self, repository: str) -> str:
         return str(self._place) + (f":{repository}" if repository else "")
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self) -> None:
         if self._bundle is not None:
             self._bundle.close()
 

@@ -29,9 +29,9 @@ def test_a_run_and_what_is_read_of_it(tmp_path: Path) -> None:
     (run,) = history.read(str(tmp_path))
     assert (run.trigger, run.shard, run.exit_code, run.stopped) == ("once", "1/4", 3, False)
     (found,) = run.jobs
-    assert (found.sent, found.reused, found.mounted, found.received) == (5, 6, 7, 8)
-    assert (found.requests, found.retries, found.seconds) == (9, 1, 12.5)
-    assert found.tags["copied"] == 30 and found.tags["unchanged"] == 0
+    assert found.totals.moved == run.moved == Moved(5, 6, 7, 8, 9, 1)
+    assert found.seconds == 12.5
+    assert found.totals.tags["copied"] == 30 and found.totals.tags["unchanged"] == 0
     assert [each.name for each in found.largest[:2]] == ["a/b:v29", "a/b:v28"]
     assert [each.name for each in found.slowest[:2]] == ["a/b:v0", "a/b:v1"]
     assert len(found.largest) == len(found.slowest) == 20
