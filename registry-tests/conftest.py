@@ -47,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make room, once: the processes that xdist starts have a session each."""
+    if not hasattr(session.config, "workerinput"):
+        cache.tidy()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which files took longest: what to look at when all of it takes too long."""
     seconds: Counter[str] = Counter()

@@ -5,11 +5,10 @@ Skopeo takes more than a minute for 900 MB, so what it wrote is kept in the cach
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from rig import forky
+from rig import forky, published
 from rig.forky import Forky
 from rig.registry import Registry, run_registry
 from tools.images import cache
@@ -18,8 +17,9 @@ from tools.images.layout import Layout
 
 def storage(images: Mapping[str, Layout]) -> Path:
     """The cached storage with `images`, by REPOSITORY:TAG. Not to be served: clone it."""
-    names = [f"{name}@{layout.diff_ids}" for name, layout in sorted(images.items())]
-    key = hashlib.sha256("\n".join([forky.KEY, *names]).encode()).hexdigest()[:12]
+    names = sorted(images)
+    contents = [str(images[name].diff_ids) for name in names]
+    key = f"{published.key(names)}-{published.key([forky.KEY, *contents])}"
 
     def make(directory: Path) -> None:
         with (

@@ -19,8 +19,8 @@ _LINK_FROM = 1 << 16
 
 def storage(images: Mapping[str, Layout]) -> Path:
     """The cached storage with `images`, by REPOSITORY:TAG. Not to be served: clone it."""
-    names = [f"{name}@{layout.digest}" for name, layout in sorted(images.items())]
-    key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    names = sorted(images)
+    name = f"{key(names)}-{key([images[name].digest for name in names])}"
 
     def make(directory: Path) -> None:
         with run_registry(directory) as registry:
@@ -28,7 +28,12 @@ def storage(images: Mapping[str, Layout]) -> Path:
                 repository, _, tag = name.partition(":")
                 push(layout, registry, repository, tag)
 
-    return cache.entry(f"registries/{key}", make)
+    return cache.entry(f"registries/{name}", make)
+
+
+def key(of: list[str]) -> str:
+    """A part of a cache entry's name that stands for these texts."""
+    return hashlib.sha256("\n".join(of).encode()).hexdigest()[:12]
 
 
 def clone(source: Path, target: Path) -> None:
