@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from bridge.errors import DamagedRepository, MalformedImage
+from bridge.errors import DamagedRepository, MalformedImage, VerificationFailed
 from bridge.limits import BLOB_BUFFER, METADATA_MAX, SMALL_FILE
 from bridge.ostree import durable, lock, objects, refs, share
 from bridge.ostree.content import READ_FLAGS, payload_size
@@ -94,9 +94,28 @@ class Transaction:
         return checksum
 
     def write_stream(
-        self, meta: FileMeta, size: int, chunks: Iterable[Any], clone: Clone | None = None
+        self,
+        meta: FileMeta,
+        size: int,
+        chunks: Iterable[Any],
+        clone: Clone | None = None,
+        *,
+        expected: str | None = None,
     ) -> str:
-        """Store a regular file of `size` bytes that comes in chunks; return its checksum."""
+        """Store a regular file of `size` bytes that comes in chunks; return its checksum.
+
+        That is known only when all has been written, unless it is `expected`: where the repository
+        has that object, with this size and metadata, the chunks are hashed and nothing is written.
+        `VerificationFailed` if it then is another one.
+        """
+        if expected is not None and self._is_stored(expected, meta, size):
+            digest = hashlib.sha256(objects.content_header(meta))
+            for chunk in chunks:
+                digest.update(chunk)
+            if digest.hexdigest() != expected:
+                raise VerificationFailed(f"file {expected} hashes to {digest.hexdigest()}")
+            self._have(expected, size)
+            return expected
         checksum, name = self._staging.write_stream(meta, size, chunks, clone)
         if self._have(checksum, size):
             self._staging.discard(name, size)
@@ -175,6 +194,19 @@ class Transaction:
             return 0
         self._repo.space.give_back(shared)
         return shared
+
+    def _is_stored(self, checksum: str, meta: FileMeta, size: int) -> bool:
+        """Tell whether the repository has a regular file with that name, metadata and size."""
+        if checksum not in self._repo.known:
+            return False
+        try:
+            there, payload = self._repo.open_file(checksum)
+        except DamagedRepository:
+            return False
+        if payload is None:
+            return False
+        with payload:
+            return there == meta and payload_size(payload) == size
 
     def _have(self, checksum: str, size: int) -> bool:
         if checksum not in self._files and checksum not in self._repo.known:

@@ -90,7 +90,8 @@ def ingest_objects(
     on_entry: Callable[[Entry | None], None] | None = None,
     on_skeleton: Callable[[bytes, int], None] | None = None,
 ) -> Objects | None:
-    """Import a layer of an encapsulated commit; parameters and result as of `ingest`.
+    """Import a layer of an encapsulated commit; parameters and result as of `ingest`. What is
+    expected of an object, its name says.
 
     Raises `VerificationFailed` for an object that does not hash to its name, `MalformedImage` for
     what is none, and for metadata where the `role` has no place for it.
@@ -190,7 +191,7 @@ class _Taker:
         else:
             meta = FileMeta(entry.uid, entry.gid, stat.S_IFREG | entry.mode, attributes)
             offset = self._reader.payload_offset
-            checksum = self._regular(meta, entry)
+            checksum = self._regular(found, meta, entry)
             if self._on_file is not None and entry.size and offset is not None:
                 self._on_file(offset, checksum)
         self._check(found, checksum)
@@ -208,10 +209,12 @@ class _Taker:
                 self._known[found.xattrs] = known
         return known
 
-    def _regular(self, meta: FileMeta, entry: Entry) -> str:
+    def _regular(self, found: Found, meta: FileMeta, entry: Entry) -> str:
         if entry.size <= limits.SMALL_FILE:
             return self._transaction.write_payload(meta, self._reader.read_payload())
-        return self._transaction.write_stream(meta, entry.size, self._reader.payload())
+        return self._transaction.write_stream(
+            meta, entry.size, self._reader.payload(), expected=found.checksum
+        )
 
     def _link(self, entry: Entry, attributes: Xattrs) -> str:
         target = entry.target.encode("utf-8", "surrogateescape")

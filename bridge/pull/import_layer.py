@@ -30,7 +30,7 @@ from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.content_rows import ContentRows
 from bridge.pull.encapsulated import ingest_objects
 from bridge.pull.encapsulation import Role
-from bridge.pull.ingest import OnFile, ingest
+from bridge.pull.ingest import ingest
 from bridge.pull.layer import Layer
 from bridge.pull.partial_plan import PartialPlan
 from bridge.pull.plan import LayerPlan
@@ -38,7 +38,7 @@ from bridge.pull.progress import Progress
 from bridge.pull.rebuild import Rebuild
 from bridge.pull.refnames import layer_ref
 from bridge.pull.report import LayerReport
-from bridge.pull.sharing import sharing
+from bridge.pull.sharing import origins, sharing
 from bridge.pull.source import Source
 from bridge.pull.streams import ReadAhead, tar_stream, verified
 from bridge.registry.meter import Meter
@@ -163,12 +163,18 @@ class LayerImporter:
             allowance = stack.enter_context(self._allowance.layer())
             transaction = stack.enter_context(Transaction(self._repo))
             rows = ContentRows(wanted, self._contents)
-            share = self._sharing(wanted, transaction)
+            stored = origins(wanted)
+            share = sharing(stored, transaction.share) if stored and self._repo.shares else None
             record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
             stream = self._tar_stream(wanted, meter, allowance, stack, careful)
             chunks = stack.enter_context(ReadAhead(rows.through(stream)))
             ordinary = wanted.role is Role.FILES
-            take_in = ingest if ordinary else partial(ingest_objects, wanted.role)
+            take_in = (
+                # With care nothing is taken for what it was when it was written.
+                partial(ingest, expected=None if careful else stored.get)
+                if ordinary
+                else partial(ingest_objects, wanted.role)
+            )
             imported = take_in(
                 count.through(chunks),
                 transaction,
@@ -230,12 +236,6 @@ class LayerImporter:
         if wanted.parts is None or wanted.inside is None:
             return None
         return wanted.inside.index.check()
-
-    def _sharing(self, wanted: LayerPlan, transaction: Transaction) -> OnFile | None:
-        """Return what has new objects share the blocks of those that their content is from."""
-        if wanted.parts is None or wanted.inside is None or not self._repo.shares:
-            return None
-        return sharing(wanted.inside.index, wanted.parts.places, transaction.share)
 
     def _wrong(self, place: Place) -> None:
         self._progress.message(

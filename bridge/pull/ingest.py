@@ -19,6 +19,9 @@ from bridge.pull.layer_tree import LayerTree
 
 OnFile = Callable[[int, str], None]
 """Takes a payload's offset in the tar stream, and its object's checksum."""
+Expected = Callable[[int], str | None]
+"""Takes a payload's offset in the tar stream; returns the object that the store has its content
+from, which is the one that it becomes unless its metadata is another."""
 IMPLIED_META = DirMeta(0, 0, 0o40755)
 """What a directory is that no layer has an entry for."""
 
@@ -31,6 +34,7 @@ def ingest(
     on_file: OnFile | None = None,
     on_entry: Callable[[Entry | None], None] | None = None,
     on_skeleton: Callable[[bytes, int], None] | None = None,
+    expected: Expected | None = None,
 ) -> Layer | None:
     """Import a layer's tar stream to its end; `MalformedImage` where it is not to be had.
 
@@ -43,11 +47,13 @@ def ingest(
     that it became: of each regular file that has content and is kept, but for sparse ones, which
     do not stand in the stream as they are. `on_entry` is given each entry before it is imported,
     left out or not, and None when there are no more; what it raises ends the import.
-    `on_skeleton` gets the bytes that are no file's content, as of `TarReader`.
+    `on_skeleton` gets the bytes that are no file's content, as of `TarReader`. Large files that are
+    `expected` are not written to be seen to be here already; `VerificationFailed` where one is not
+    what was expected.
     """
     allowance = allowance or Allowance().layer()
     reader = TarReader(chunks, on_hole=allowance.hole, on_skeleton=on_skeleton)
-    tree = LayerTree(_Written(reader, transaction, on_file), allowance)
+    tree = LayerTree(_Written(reader, transaction, on_file, expected), allowance)
     count, add = allowance.name, tree.add
     for entry in reader:
         count(entry.path)
@@ -65,10 +71,17 @@ def ingest(
 class _Written:
     """Writes entries to a transaction, each as the reader comes to it."""
 
-    def __init__(self, reader: TarReader, transaction: Transaction, on_file: OnFile | None) -> None:
+    def __init__(
+        self,
+        reader: TarReader,
+        transaction: Transaction,
+        on_file: OnFile | None,
+        expected: Expected | None,
+    ) -> None:
         self._reader = reader
         self._transaction = transaction
         self._on_file = on_file
+        self._expected = expected
         self._file_metas: dict[tuple[int, int, int], FileMeta] = {}
         self._dir_metas: dict[tuple[int, int, int, Xattrs], str] = {}
 
@@ -79,18 +92,19 @@ class _Written:
             meta = self._file_metas[key] = FileMeta(*key[:2], stat.S_IFREG | entry.mode)
         if xattrs:
             meta = replace(meta, xattrs=xattrs)
-        if self._on_file is None or not entry.size:
-            return self._write(meta, entry)
         offset = self._reader.payload_offset
-        checksum = self._write(meta, entry)
-        if offset is not None:
+        if entry.size <= limits.SMALL_FILE:
+            checksum = self._transaction.write_payload(meta, self._reader.read_payload())
+        else:
+            expected = None
+            if self._expected is not None and offset is not None:
+                expected = self._expected(offset)
+            checksum = self._transaction.write_stream(
+                meta, entry.size, self._reader.payload(), expected=expected
+            )
+        if self._on_file is not None and entry.size and offset is not None:
             self._on_file(offset, checksum)
         return checksum
-
-    def _write(self, meta: FileMeta, entry: Entry) -> str:
-        if entry.size <= limits.SMALL_FILE:
-            return self._transaction.write_payload(meta, self._reader.read_payload())
-        return self._transaction.write_stream(meta, entry.size, self._reader.payload())
 
     def link(self, entry: Entry, xattrs: Xattrs) -> str:
         meta = FileMeta(entry.uid, entry.gid, stat.S_IFLNK | 0o777, xattrs, entry.target)

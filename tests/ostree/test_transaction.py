@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import BridgeError, DamagedRepository, MalformedImage, NoSpace, UsageError
+from bridge.errors import (
+    BridgeError,
+    DamagedRepository,
+    MalformedImage,
+    NoSpace,
+    UsageError,
+    VerificationFailed,
+)
 from bridge.ostree import durable, fsck, objects, refs, staging
 from bridge.ostree.config import Config
-from bridge.ostree.objects import Commit, DirMeta, DirTree, ObjectType
+from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Stats, Transaction
@@ -110,6 +117,33 @@ def test_empty_chunks_and_short_writes_lose_nothing(
     with Transaction(repo) as transaction:
         checksum = transaction.write_stream(meta, len(BIG), [b"", memoryview(BIG), b""])
         transaction.publish()
+    assert read(repo, checksum) == (meta, BIG)
+
+
+def test_what_is_expected_and_here_is_hashed_and_not_written(repo: Repository) -> None:
+    meta = regular(0o644)
+    with Transaction(repo) as transaction:
+        checksum = transaction.write_stream(meta, len(BIG), [BIG])
+        link = transaction.write_link(FileMeta(0, 0, stat.S_IFLNK | 0o777, (), "target"))
+        transaction.publish()
+    with Transaction(repo) as transaction:
+        same = transaction.write_stream(meta, len(BIG), [BIG[:9], BIG[9:]], expected=checksum)
+        assert same == checksum
+        assert transaction.stats == Stats(reused_objects=1, reused_bytes=len(BIG))
+        other = BIG[:-1] + b"x"
+        with pytest.raises(VerificationFailed, match=f"file {checksum} hashes to"):
+            transaction.write_stream(meta, len(BIG), [other], expected=checksum)
+        # What is expected and cannot be it is written, and has the name that it must have.
+        for new, payload, expected in [
+            (regular(0o600), BIG, checksum),
+            (meta, BIG[:-1], checksum),
+            (meta, other, link),
+            (meta, other + b"y", "0" * 64),
+        ]:
+            made = transaction.write_stream(new, len(payload), [payload], expected=expected)
+            assert made == objects.file_checksum(new, payload)
+        transaction.publish()
+        assert transaction.stats.new_objects == 4
     assert read(repo, checksum) == (meta, BIG)
 
 

@@ -15,8 +15,9 @@ import pytest
 from support.chunked import Blob, chunked, chunked_image
 from support.crafted import KINDS as KINDS_OF_CASES
 from support.images import Image, directory, file, hardlink, image, symlink, tar, write_layout
-from support.trees import objects
+from support.trees import nodes, objects
 
+from bridge import limits
 from bridge.errors import NetworkError, NoSpace, RangeRefused, VerificationFailed
 from bridge.layer.compression import decompress
 from bridge.layer.toc_entry import NotHeld
@@ -24,15 +25,16 @@ from bridge.layer.zstd_chunked import PREFIX
 from bridge.oci.model import Platform, layer_compression
 from bridge.oci.reference import parse_reference
 from bridge.ostree import lock, refs
-from bridge.ostree.objects import ObjectType
+from bridge.ostree.objects import FileMeta, ObjectType
 from bridge.ostree.repository import Repository
-from bridge.pull import inside, plan
+from bridge.ostree.staging import Staging
+from bridge.pull import inside, plan, rebuild
 from bridge.pull.catch_up import catch_up
 from bridge.pull.coalesce import Link
 from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.import_layer import LayerImporter
 from bridge.pull.inside import look_inside
-from bridge.pull.places import read_place
+from bridge.pull.places import read_place, stream_place
 from bridge.pull.plan import LayerPlan, Mode, in_parts
 from bridge.pull.progress import Progress
 from bridge.pull.report import LayerReport
@@ -473,9 +475,15 @@ def test_a_blob_that_is_wrong_as_a_whole_too(
     assert objects(repo) == set() and refs.listing(repo) == {}
 
 
+@pytest.mark.parametrize("small", [limits.SMALL_FILE, 1000], ids=["held", "streamed"])
 def test_a_damaged_object_is_fetched_and_written_anew(
-    repo: Repository, tmp_path: Path, stack: ExitStack
+    repo: Repository,
+    tmp_path: Path,
+    stack: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    small: int,
 ) -> None:
+    _small(monkeypatch, small)
     here = world(repo, one_layer(), tmp_path / "image", stack)
     [before] = here.imported([each.whole("") for each in here.plans])
     places = here.here()
@@ -494,4 +502,53 @@ def test_a_damaged_object_is_fetched_and_written_anew(
     # The whole layer once, and then the end of it, which is counted once for both tries.
     assert here.messages.read == here.plans[0].layer.size + len(BLOB.tail)
     assert path.read_bytes() != bytes(data)
-    assert read_place(repo, place, file.digest) == SEVERAL
+    stored = stream_place(repo, place, file.digest)
+    assert stored is not None and b"".join(stored) == SEVERAL
+
+
+def _small(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Have files up to `size` be small ones."""
+    for module in (limits, rebuild):
+        monkeypatch.setattr(module, "SMALL_FILE", size)
+
+
+def _streams(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have files of more than 1000 bytes be large ones; return the sizes of those written."""
+    _small(monkeypatch, 1000)
+    sizes: list[int] = []
+    write = Staging.write_stream
+
+    def counted(self: Staging, meta: FileMeta, size: int, *rest: Any) -> tuple[str, str]:
+        sizes.append(size)
+        return write(self, meta, size, *rest)
+
+    monkeypatch.setattr(Staging, "write_stream", counted)
+    return sizes
+
+
+def test_large_files_that_are_here_are_not_written(
+    repo: Repository, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = _streams(monkeypatch)
+    here = world(repo, one_layer(), tmp_path / "image", stack)
+    [before] = here.imported([each.whole("") for each in here.plans])
+    assert written == [len(SEVERAL)]
+    [after] = here.imported(here.parted(here.here()))
+    assert after.plan.commit == before.plan.commit
+    assert written == [len(SEVERAL)]
+    assert here.messages.lines == []
+
+
+def test_large_files_that_are_here_with_other_metadata_are_written(
+    repo: Repository, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tar([file("usr/other-name", SEVERAL, 0o600)])
+    here = world(repo, one_layer(chunked(first), first), tmp_path / "first", stack)
+    here.imported([each.whole("") for each in here.plans])
+    stack.close()
+    written = _streams(monkeypatch)
+    here = world(repo, one_layer(), tmp_path / "second", stack)
+    [report] = here.imported(here.parted(here.here()))
+    assert written == [len(SEVERAL)]
+    tree = nodes(repo, str(report.plan.commit))
+    assert tree["usr/several"] == (FileMeta(0, 0, 0o100755), SEVERAL)
