@@ -6,6 +6,7 @@ few seconds; a few connections at once, and who comes then is turned away.
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -128,8 +129,6 @@ class Endpoint:
 
 
 def _is_short(error: OSError) -> bool:
-    import errno
-
     return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bridge.oci.digest import Digest
 from bridge.oci.model import INDEX_TYPES, Index, Manifest, parse_config
@@ -363,8 +363,6 @@ def _named(name: str) -> str:
 
 
 def _time(created: str | None) -> datetime | None:
-    from datetime import UTC
-
     try:
         found = datetime.fromisoformat(created or "")
     except ValueError:
