@@ -19,6 +19,9 @@ from bridge.layer.tar import Entry
 from bridge.layer.tar_split import read_tar_split
 from bridge.layer.zstd_chunked import ChunkedLocation
 
+_TOGETHER = 64 * 1024
+"""Bytes of headers that are compressed at once."""
+
 Location = ChunkedLocation | EstargzLocation
 
 
@@ -148,12 +151,23 @@ class _Skeleton:
         self._size = 0
         self._compressor: Any = zstandard.ZstdCompressor(1).compressobj()
         self._packed: list[bytes] = []
+        self._waiting: list[bytes] = []
+        self._waits = 0
 
     def add(self, data: bytes) -> None:
-        if packed := self._compressor.compress(data):
+        size = len(data)
+        self._size += size
+        self.offset += size
+        self._waiting.append(data)
+        self._waits += size
+        if self._waits >= _TOGETHER:
+            self._pack()
+
+    def _pack(self) -> None:
+        if packed := self._compressor.compress(b"".join(self._waiting)):
             self._packed.append(packed)
-        self._size += len(data)
-        self.offset += len(data)
+        self._waiting.clear()
+        self._waits = 0
 
     def file(self, file: File) -> None:
         self.files.append(file)
@@ -168,6 +182,7 @@ class _Skeleton:
         return at
 
     def end(self) -> None:
+        self._pack()
         self._packed.append(self._compressor.flush())
 
     def parts(self) -> Iterator[bytes | File]:

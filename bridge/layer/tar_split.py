@@ -18,11 +18,14 @@ from bridge import limits
 from bridge.errors import MalformedImage
 
 _FILE, _SEGMENT = 1, 2
-_PLAIN = re.compile(
-    rb'\{"type":(?:2|1,"name":"([^"\\\\]*)"(?:,"size":([1-9][0-9]*))?)'
-    rb',"payload":(?:null|"([A-Za-z0-9+/=]*)"),"position":([0-9]+)\}'
+_START = b'{"type":2,"payload":"'
+_REST = re.compile(
+    rb'","position":([0-9]{1,9})\}\n'
+    rb'\{"type":1,"name":"([^"\\\n]*)"(?:,"size":([1-9][0-9]{0,18}))?'
+    rb',"payload":(?:null|"[A-Za-z0-9+/=]*"),"position":([0-9]{1,9})\}\n'
 )
-"""A line as its one writer makes nearly all of them. What it does not match, JSON does."""
+"""What comes before and behind the bytes of a header in the two lines that their one writer makes
+of nearly all: the header, and what stands for the content. Other lines are read as JSON."""
 
 
 class Content(NamedTuple):
@@ -39,49 +42,88 @@ def read_tar_split(chunks: Iterable[bytes]) -> Iterator[bytes | Content]:
     Bytes that follow one another come in one part, up to about `TAR_SPLIT_LINE_MAX`. Raises
     `MalformedImage` for what is no tar-split.
     """
-    pending: list[bytes] = []
-    size = 0
-    for position, line in enumerate(_lines(chunks)):
-        part = _parse(line, position)
-        if part is None:
-            continue
-        if isinstance(part, bytes):
-            pending.append(part)
-            size += len(part)
-            if size < limits.TAR_SPLIT_LINE_MAX:
-                continue
-            part = None
-        if pending:
-            yield pending[0] if len(pending) == 1 else b"".join(pending)
-            pending.clear()
-            size = 0
-        if part is not None:
-            yield part
-    if pending:
-        yield b"".join(pending)
+    joined = _Joined()
+    position = 0  # of the next line
+    for text in _whole_lines(chunks):
+        at = 0
+        while at < len(text):
+            pair = None
+            if text.startswith(_START, at):
+                start = at + len(_START)
+                end = text.find(b'"', start, start + limits.TAR_SPLIT_LINE_MAX)
+                pair = _REST.match(text, end) if end >= 0 else None
+            if pair is not None and pair.end() - at <= limits.TAR_SPLIT_LINE_MAX:
+                first, name, size, second = pair.groups()
+                if int(first) == position and int(second) == position + 1:
+                    joined.add(_bytes(text[start:end], position))
+                    if size is not None:
+                        yield from joined.take()
+                        yield _named(name, int(size), position + 1)
+                    elif joined.size >= limits.TAR_SPLIT_LINE_MAX:
+                        yield from joined.take()
+                    position += 2
+                    at = pair.end()
+                    continue
+            end = text.find(b"\n", at)
+            end = len(text) if end < 0 else end
+            if end - at > limits.TAR_SPLIT_LINE_MAX:
+                raise _too_long()
+            part = _parse(text[at:end], position)
+            position += 1
+            at = end + 1
+            if isinstance(part, bytes):
+                joined.add(part)
+                if joined.size >= limits.TAR_SPLIT_LINE_MAX:
+                    yield from joined.take()
+            elif part is not None:
+                yield from joined.take()
+                yield part
+    yield from joined.take()
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+class _Joined:
+    """Bytes that follow one another."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._parts: list[bytes] = []
+
+    def add(self, part: bytes) -> None:
+        self._parts.append(part)
+        self.size += len(part)
+
+    def take(self) -> tuple[bytes, ...]:
+        """Return what there is in one part, if there is anything, and begin anew."""
+        parts = self._parts
+        if not parts:
+            return ()
+        taken = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self.size = 0
+        return (taken,)
+
+
+def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines, as many together as there are; the last one may lack its end."""
     rest = b""
     for chunk in chunks:
-        lines = (rest + chunk).split(b"\n")
-        if max(map(len, lines)) > limits.TAR_SPLIT_LINE_MAX:
-            raise MalformedImage("its tar-split has a line that is too long")
-        rest = lines.pop()
-        yield from lines
+        text = rest + chunk
+        end = text.rfind(b"\n") + 1
+        rest = text[end:]
+        if len(rest) > limits.TAR_SPLIT_LINE_MAX:
+            raise _too_long()
+        if end:
+            yield text[:end]
     if rest:
         yield rest
 
 
+def _too_long() -> MalformedImage:
+    return MalformedImage("its tar-split has a line that is too long")
+
+
 def _parse(line: bytes, position: int) -> bytes | Content | None:
     try:
-        plain = _PLAIN.fullmatch(line)
-        if plain is not None and int(plain[4]) == position:
-            if plain[1] is None:
-                return binascii.a2b_base64(plain[3] or b"", strict_mode=True)
-            if plain[2] is None:
-                return None
-            return _content(plain[1].decode(), int(plain[2]))
         entry: Any = json.loads(line)
         if entry.get("position", 0) != position:
             raise ValueError("its lines are not in order")
@@ -102,7 +144,25 @@ def _parse(line: bytes, position: int) -> bytes | Content | None:
             raise ValueError("a name that is no text")
         return _content(name, size)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise MalformedImage(f"line {position + 1} of its tar-split is none: {error}") from None
+        raise _no_line(position, error) from None
+
+
+def _bytes(segment: bytes, position: int) -> bytes:
+    try:
+        return binascii.a2b_base64(segment, strict_mode=True)
+    except ValueError as error:
+        raise _no_line(position, error) from None
+
+
+def _named(name: bytes, size: int, position: int) -> Content:
+    try:
+        return _content(name.decode(), size)
+    except ValueError as error:
+        raise _no_line(position, error) from None
+
+
+def _no_line(position: int, error: Exception) -> MalformedImage:
+    return MalformedImage(f"line {position + 1} of its tar-split is none: {error}")
 
 
 def _content(name: str, size: int) -> Content:

@@ -195,6 +195,10 @@ class Transaction:
         self._repo.space.give_back(shared)
         return shared
 
+    def without_payload(self) -> list[str]:
+        """Return the content objects that are staged and have none: links, and empty files."""
+        return [checksum for checksum, size in self._files.items() if not size]
+
     def _is_stored(self, checksum: str, meta: FileMeta, size: int) -> bool:
         """Tell whether the repository has a regular file with that name, metadata and size."""
         if checksum not in self._repo.known:

@@ -7,7 +7,7 @@ came from the store has the one by which the index found it, which was computed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bridge.layer.blob_index import BlobIndex
 from bridge.pull.content_index import ContentIndex, Place
@@ -37,10 +37,11 @@ class ContentRows:
         """Yield the layer's tar stream, hashed where that was not done before."""
         return stream if self._hasher is None else self._hasher.through(stream)
 
-    def keep(self) -> None:
-        """Tell the index, now that the layer is in the store."""
+    def keep(self, empty: Iterable[str]) -> None:
+        """Tell the index, now that the layer is in the store; `empty` are those objects of it that
+        have no content."""
         if self._contents is not None and self._index is not None:
-            self._contents.add(self._rows(self._index))
+            self._contents.add(self._rows(self._index), empty)
 
     def _rows(self, index: BlobIndex) -> Iterator[tuple[bytes, Place]]:
         known = self._known.get

@@ -194,8 +194,9 @@ class LayerImporter:
                 imported.elsewhere = self.elsewhere
             commit = imported.store(transaction, wanted.diff_id)
             transaction.set_ref(layer_ref(wanted.layer.digest), commit)
+            empty = transaction.without_payload()
             stats = transaction.publish()
-        rows.keep()
+        rows.keep(empty)
         return commit, stats, count.bytes
 
     def _tar_stream(

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 
 from bridge.errors import MalformedImage, VerificationFailed
 from bridge.layer.blob_index import File, Piece
 from bridge.layer.pieces import unpack, unpacked
 from bridge.limits import BLOB_BUFFER, PIECE_HELD_MAX, SMALL_FILE
 from bridge.oci.model import Descriptor
+from bridge.ostree import bulk
+from bridge.ostree.bulk import BulkReader
 from bridge.ostree.repository import Repository
 from bridge.pull.content_index import Place
 from bridge.pull.partial_plan import PartialPlan
@@ -79,30 +82,40 @@ class Rebuild:
             yield b"".join(batch)
 
     def _parts_of_it(self) -> Iterator[bytes]:
-        places, repo, careful = self._plan.places, self._repo, self._careful
-        for part in self._inside.index.skeleton():
-            if isinstance(part, bytes):
-                yield part
-                continue
-            place = places.get(part.digest)
-            if place is None:
-                yield from self._new(part)
-                continue
-            # Nearly all of an upgrade are small files that are here and right.
-            if place.size == part.size <= SMALL_FILE:
-                data = read_place(repo, place, part.digest if careful else None)
-                if data is not None:
-                    yield data
+        places = self._plan.places
+        with ExitStack() as stack:
+            reader = self._bulk(stack)
+            for part in self._inside.index.skeleton():
+                if isinstance(part, bytes):
+                    yield part
                     continue
-            yield from self._here(part, place)
+                place = places.get(part.digest)
+                if place is None or place.size != part.size:
+                    yield from self._new(part)  # which tells where it has not that digest
+                elif reader is not None:
+                    yield from reader.read(part.size)
+                else:
+                    yield from self._here(part, place)
+
+    def _bulk(self, stack: ExitStack) -> BulkReader | None:
+        """Return what reads all files that the store has, in their order; None where each is read
+        by itself: few of them, or with care."""
+        if self._careful or self._repo.mode == "archive":
+            return None
+        places = self._plan.places
+        found = [(file, places.get(file.digest)) for file in self._inside.index.files]
+        here = [place for file, place in found if place is not None and place.size == file.size]
+        if len(here) < bulk.LEAST:
+            return None
+        try:
+            return stack.enter_context(BulkReader(self._repo, here))
+        except OSError:
+            return None
 
     # -- files -----------------------------------------------------------------------------
 
     def _here(self, file: File, place: Place) -> Iterator[bytes]:
         """Yield a file that the store has."""
-        if place.size != file.size:
-            yield from self._new(file)  # which will tell that it has not that digest
-            return
         whole = Piece(file.digest, file.size, 0, 0, zeros=False)
         chunks = self._stored(whole, place)
         if chunks is not None:

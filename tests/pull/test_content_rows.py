@@ -24,9 +24,11 @@ class Told:
 
     def __init__(self) -> None:
         self.rows: list[tuple[bytes, Place]] = []
+        self.empty: list[str] = []
 
-    def add(self, rows: Iterable[tuple[bytes, Place]]) -> None:
+    def add(self, rows: Iterable[tuple[bytes, Place]], empty: Iterable[str]) -> None:
         self.rows += rows
+        self.empty += empty
 
 
 def sha(name: str) -> bytes:
@@ -61,7 +63,9 @@ def told(places: dict[bytes, Place], became: dict[str, str]) -> list[tuple[bytes
     for each in FILES:
         if each.path in became:
             rows.on_file(each.offset, object_of(became[each.path]))
-    rows.keep()
+    link = object_of("link")
+    rows.keep([link])
+    assert contents.empty == [link]
     return contents.rows
 
 

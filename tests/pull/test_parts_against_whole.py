@@ -24,7 +24,7 @@ from bridge.layer.toc_entry import NotHeld
 from bridge.layer.zstd_chunked import PREFIX
 from bridge.oci.model import Platform, layer_compression
 from bridge.oci.reference import parse_reference
-from bridge.ostree import lock, refs
+from bridge.ostree import bulk, lock, refs
 from bridge.ostree.objects import FileMeta, ObjectType
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import Staging
@@ -475,6 +475,7 @@ def test_a_blob_that_is_wrong_as_a_whole_too(
     assert objects(repo) == set() and refs.listing(repo) == {}
 
 
+@pytest.mark.parametrize("least", [bulk.LEAST, 1], ids=["by themselves", "in bulk"])
 @pytest.mark.parametrize("small", [limits.SMALL_FILE, 1000], ids=["held", "streamed"])
 def test_a_damaged_object_is_fetched_and_written_anew(
     repo: Repository,
@@ -482,8 +483,10 @@ def test_a_damaged_object_is_fetched_and_written_anew(
     stack: ExitStack,
     monkeypatch: pytest.MonkeyPatch,
     small: int,
+    least: int,
 ) -> None:
     _small(monkeypatch, small)
+    monkeypatch.setattr(bulk, "LEAST", least)
     here = world(repo, one_layer(), tmp_path / "image", stack)
     [before] = here.imported([each.whole("") for each in here.plans])
     places = here.here()
@@ -526,9 +529,15 @@ def _streams(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.mark.parametrize("least", [bulk.LEAST, 1], ids=["by themselves", "in bulk"])
 def test_large_files_that_are_here_are_not_written(
-    repo: Repository, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+    repo: Repository,
+    tmp_path: Path,
+    stack: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    least: int,
 ) -> None:
+    monkeypatch.setattr(bulk, "LEAST", least)
     written = _streams(monkeypatch)
     here = world(repo, one_layer(), tmp_path / "image", stack)
     [before] = here.imported([each.whole("") for each in here.plans])
@@ -552,3 +561,12 @@ def test_large_files_that_are_here_with_other_metadata_are_written(
     assert written == [len(SEVERAL)]
     tree = nodes(repo, str(report.plan.commit))
     assert tree["usr/several"] == (FileMeta(0, 0, 0o100755), SEVERAL)
+
+
+def test_the_index_lacks_nothing_of_a_layer_that_says_what_is_inside(
+    repo: Repository, tmp_path: Path, stack: ExitStack
+) -> None:
+    here = world(repo, one_layer(), tmp_path / "image", stack)
+    here.imported(here.parted({}))
+    assert len(here.contents.objects()) == 5, "four files and a link"
+    assert catch_up(repo, here.contents) == 0
