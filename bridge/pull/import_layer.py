@@ -39,7 +39,7 @@ from bridge.pull.rebuild import Rebuild
 from bridge.pull.refnames import layer_ref
 from bridge.pull.report import LayerReport
 from bridge.pull.sharing import origins, sharing
-from bridge.pull.source import Source
+from bridge.pull.source import Parts, Source
 from bridge.pull.streams import ReadAhead, tar_stream, verified
 from bridge.registry.meter import Meter
 
@@ -94,18 +94,16 @@ class LayerImporter:
         """
         meter = self.meter(planned)
         wanted = planned
-        careful = False
         while True:
             try:
-                commit, stats, unpacked = self._import(wanted, meter, careful)
+                if wanted.parts is None:
+                    commit, stats, unpacked = self._import(wanted, meter)
+                else:
+                    commit, stats, unpacked = self._in_parts(wanted, wanted.parts, meter)
                 break
             except BridgeError as error:
                 if wanted.parts is not None and isinstance(error, _NOT_IN_PARTS):
-                    if careful or not _store_may_be_wrong(wanted.parts, error):
-                        wanted = self._whole(wanted, error)
-                    else:
-                        self._again(wanted, error)
-                        careful = True
+                    wanted = self._whole(wanted, error)
                     continue
                 if error.exit_code in (6, 7):
                     self._source.done(wanted.layer)  # what lies there is wrong, not unfinished
@@ -133,15 +131,23 @@ class LayerImporter:
             planned,
         )
 
-    def _again(self, wanted: LayerPlan, error: BridgeError) -> None:
-        """Have a layer put together once more; what was fetched for it is still here."""
-        if self._cancelled.is_set():
-            raise error
-        self._progress.message(
-            f"layer {wanted.layer.digest[:19]} is not what it should be ({error}); putting it "
-            "together again, with a look at each piece"
-        )
-        self._progress.advance(wanted, -self._read[wanted.diff_id])
+    def _in_parts(
+        self, wanted: LayerPlan, plan: PartialPlan, meter: Meter
+    ) -> tuple[str | None, Stats, int]:
+        """Import a layer in parts as `_import`; where it may be the store that has something wrong,
+        once more with care. What was fetched, or is on its way, is there for both."""
+        with self._source.parts(wanted.layer, plan.ranges, meter) as parts:
+            try:
+                return self._import(wanted, meter, parts)
+            except (VerificationFailed, DamagedRepository) as error:
+                if not plan.places or self._cancelled.is_set():
+                    raise
+                self._progress.message(
+                    f"layer {wanted.layer.digest[:19]} is not what it should be ({error}); "
+                    "putting it together again, with a look at each piece"
+                )
+            self._progress.advance(wanted, -self._read[wanted.diff_id])
+            return self._import(wanted, meter, parts, careful=True)
 
     def _whole(self, wanted: LayerPlan, error: BridgeError) -> LayerPlan:
         if self._cancelled.is_set():
@@ -154,9 +160,15 @@ class LayerImporter:
         return replace(wanted.whole(f"in parts it failed: {error}"), inside=None)
 
     def _import(
-        self, wanted: LayerPlan, meter: Meter, careful: bool
+        self,
+        wanted: LayerPlan,
+        meter: Meter,
+        parts: Parts | None = None,
+        *,
+        careful: bool = False,
     ) -> tuple[str | None, Stats, int]:
-        """Import a layer; return its commit, what was stored, and the size of its tar stream."""
+        """Import a layer, whole unless `parts` of its blob are given; return its commit, what was
+        stored, and the size of its tar stream."""
         count = _Count()
         only = wanted.only
         with ExitStack() as stack:
@@ -166,7 +178,7 @@ class LayerImporter:
             stored = origins(wanted)
             share = sharing(stored, transaction.share) if stored and self._repo.shares else None
             record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
-            stream = self._tar_stream(wanted, meter, allowance, stack, careful)
+            stream = self._tar_stream(wanted, meter, allowance, parts, careful)
             chunks = stack.enter_context(ReadAhead(rows.through(stream)))
             ordinary = wanted.role is Role.FILES
             take_in = (
@@ -204,17 +216,16 @@ class LayerImporter:
         wanted: LayerPlan,
         meter: Meter,
         allowance: LayerAllowance,
-        stack: ExitStack,
+        parts: Parts | None,
         careful: bool,
     ) -> Iterator[bytes]:
         layer, inside = wanted.layer, wanted.inside
         self._read[wanted.diff_id] = 0
-        if wanted.parts is None or inside is None:
+        if parts is None or wanted.parts is None or inside is None:
             ahead = REPAIR_AHEAD if wanted.only else None
             tail = None if inside is None else inside.tail
             blob = self._watched(wanted, self._source.blob(layer, meter, ahead, tail))
             return tar_stream(blob, layer, wanted.diff_id, allowance)
-        parts = stack.enter_context(self._source.parts(layer, wanted.parts.ranges, meter))
         rebuilt = Rebuild(
             self._repo,
             layer,
@@ -258,11 +269,6 @@ class LayerImporter:
         self._progress.advance(wanted, size)
         self._read[wanted.diff_id] += size
         self.last_read = max(self.last_read, time.monotonic())
-
-
-def _store_may_be_wrong(parts: PartialPlan, error: BridgeError) -> bool:
-    """Tell whether it may be a piece of the store's that is wrong, none of which was looked at."""
-    return bool(parts.places) and isinstance(error, VerificationFailed | DamagedRepository)
 
 
 def _both(

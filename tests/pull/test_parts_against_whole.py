@@ -22,7 +22,7 @@ from bridge.errors import NetworkError, NoSpace, RangeRefused, VerificationFaile
 from bridge.layer.compression import decompress
 from bridge.layer.toc_entry import NotHeld
 from bridge.layer.zstd_chunked import PREFIX
-from bridge.oci.model import Platform, layer_compression
+from bridge.oci.model import Descriptor, Platform, layer_compression
 from bridge.oci.reference import parse_reference
 from bridge.ostree import bulk, lock, refs
 from bridge.ostree.objects import FileMeta, ObjectType
@@ -39,7 +39,7 @@ from bridge.pull.plan import LayerPlan, Mode, in_parts
 from bridge.pull.progress import Progress
 from bridge.pull.report import LayerReport
 from bridge.pull.resolve import resolve
-from bridge.pull.source import Source, open_source
+from bridge.pull.source import Parts, Source, open_source
 from bridge.registry.meter import Meter
 from bridge.registry.options import NetworkOptions
 
@@ -497,7 +497,14 @@ def test_a_damaged_object_is_fetched_and_written_anew(
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     plans = here.parted(places)
-    [report] = here.imported(plans)
+    opened: list[Sequence[tuple[int, int]]] = []
+
+    def parts(layer: Descriptor, ranges: Sequence[tuple[int, int]], meter: Meter) -> Parts:
+        opened.append(ranges)
+        return here.source.parts(layer, ranges, meter)
+
+    [report] = here.imported(plans, Changed(here.source, parts=parts))
+    assert len(opened) == 1, "what is on its way is not asked for again"
     assert report.plan.mode is Mode.PARTIAL and report.plan.commit == before.plan.commit
     again, line = here.messages.lines
     assert "putting it together again, with a look at each piece" in again
