@@ -27,14 +27,17 @@ def tls_context(
 
     `insecure`: it takes any certificate of the peer's.
     """
-    # OpenSSL itself honours SSL_CERT_FILE and SSL_CERT_DIR here.
-    context = ssl.create_default_context()
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if bundle := environ.get(variable):
-            _load_authority(context, Path(bundle))
     if insecure:
+        # To read the system's authorities, which nobody asks then, takes as long as ten requests.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    else:
+        # OpenSSL itself honours SSL_CERT_FILE and SSL_CERT_DIR here.
+        context = ssl.create_default_context()
+        bundles = {environ.get(each) for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")}
+        for bundle in filter(None, bundles):
+            _load_authority(context, Path(bundle))
     if options.authority is not None:
         try:
             context.load_verify_locations(cadata=options.authority)

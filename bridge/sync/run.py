@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
+from queue import SimpleQueue
 
 from bridge.errors import UsageError
 from bridge.registry.meter import Meter
@@ -97,35 +98,51 @@ def _chosen(config: Config, jobs: Collection[str] | None) -> list[Job]:
 
 
 class _Workers:
-    """Threads that work on images; whoever brings work waits while they have enough."""
+    """Threads that work on images; whoever brings work waits while they have enough.
+
+    A `ThreadPoolExecutor` takes as long for the results that nobody asks for here as a tag that
+    has not changed takes otherwise.
+    """
 
     def __init__(self, count: int, images: threading.BoundedSemaphore) -> None:
+        self._count = count
         self._images = images
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="image")
         self._room = threading.BoundedSemaphore(2 * count)
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Have it done."""
+        """Have it done. It is to raise nothing: that would end the run, at its end."""
         self._room.acquire()
+        self._work.put(work)
+        with self._lock:
+            if len(self._threads) < self._count:
+                name = f"image-{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+                self._threads[-1].start()
 
-        def done() -> None:
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
             try:
                 with self._images:
                     work()
+            except BaseException as error:  # noqa: BLE001 - raised at the end
+                self._error = error
             finally:
                 self._room.release()
-
-        try:
-            self._pool.submit(done)
-        except BaseException:
-            self._room.release()
-            raise
 
     def __enter__(self) -> _Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True)
+        for _thread in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 class _Run:
