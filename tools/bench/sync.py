@@ -126,7 +126,7 @@ def _rate() -> float:
     """Bytes per second of blobs from a source whose bandwidth is capped."""
     with (
         cache.scratch(cache.root() / "work") as work,
-        run_mirror(work, corpus.made(1, 6, layer=20_000_000)) as mirror,
+        run_mirror(work, corpus.made(1, 16, layer=20_000_000)) as mirror,
     ):
         mirror.config(registry=f"bandwidth: {CAP // 1_000_000}MB/s")
         if (done := mirror.sync().done).code:
