@@ -13,6 +13,8 @@ python=.venv/bin/python
 $python -m ruff check .
 $python -m ruff format --check .
 $python -m mypy
+# Thousands of tests start the program: read its sources once.
+$python -m compileall -q bridge
 jobs=${BOOTC_PY_TEST_JOBS:-2}
 # The fast tests sync all the time and write little: in memory they wait for no disk. Where that has
 # no user's attributes (Linux before 6.6) or no room, they are where temporary files are.

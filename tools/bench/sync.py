@@ -126,13 +126,14 @@ def _rate() -> float:
     """Bytes per second of blobs from a source whose bandwidth is capped."""
     with (
         cache.scratch(cache.root() / "work") as work,
-        run_mirror(work, corpus.made(1, 16, layer=20_000_000)) as mirror,
+        run_mirror(work, corpus.made(1, 6, layer=40_000_000)) as mirror,
     ):
         mirror.config(registry=f"bandwidth: {CAP // 1_000_000}MB/s")
         if (done := mirror.sync().done).code:
             raise AssertionError(done.err)
         begun = min(each.came for each in mirror.source.asked("/blobs/"))
-        ended = max(each.came for each in mirror.target.asked("/manifests/"))
+        # The request that ends an upload comes when all of the blob has come.
+        ended = max(each.came for each in mirror.target.asked("digest=") if each.method == "PUT")
         return mirror.source.body_bytes / (ended - begun)
 
 
