@@ -9,7 +9,7 @@ hint: it saves bytes, and is believed only once the stream that was built hashes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -66,3 +66,5 @@ class BlobIndex:
     check: Callable[[], Callable[[Entry | None], None]]
     """Returns a function that takes the stream's entries one by one as a tar reader sees them, and
     None at the end, and raises `MalformedImage` where the table of contents says otherwise."""
+    packed: Sequence[bytes] = ()
+    """The skeleton's bytes without the files: a zstd frame, in pieces."""

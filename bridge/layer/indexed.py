@@ -104,6 +104,7 @@ def _read_chunked(location: ChunkedLocation, tail: bytes, most: int) -> BlobInde
         location.start,
         found.held,
         check,
+        skeleton.packed,
     )
 
 
@@ -136,6 +137,7 @@ def _read_estargz(
         end,
         contents.held,
         contents.checker,
+        skeleton.packed,
     )
 
 
@@ -150,7 +152,7 @@ class _Skeleton:
         self._sizes = array("Q")  # of the bytes before each file
         self._size = 0
         self._compressor: Any = zstandard.ZstdCompressor(1).compressobj()
-        self._packed: list[bytes] = []
+        self.packed: list[bytes] = []
         self._waiting: list[bytes] = []
         self._waits = 0
 
@@ -165,7 +167,7 @@ class _Skeleton:
 
     def _pack(self) -> None:
         if packed := self._compressor.compress(b"".join(self._waiting)):
-            self._packed.append(packed)
+            self.packed.append(packed)
         self._waiting.clear()
         self._waits = 0
 
@@ -183,10 +185,10 @@ class _Skeleton:
 
     def end(self) -> None:
         self._pack()
-        self._packed.append(self._compressor.flush())
+        self.packed.append(self._compressor.flush())
 
     def parts(self) -> Iterator[bytes | File]:
-        chunks = decompress(self._packed, "zstd")
+        chunks = decompress(self.packed, "zstd")
         data, at = b"", 0
         for file, size in zip(self.files, self._sizes, strict=True):
             while size > len(data) - at:

@@ -1,16 +1,19 @@
-"""The process that `bulk` starts: it writes payloads, one after the other, to its standard output.
+"""The process that `bulk` starts: it writes payloads, and what is between them, to its output.
 
 A program by itself that imports next to nothing, so that it is there in some milliseconds. Its
-arguments are descriptors: of the repository's directory, and of a file with the requests. It ends
-with exit code 1 at the first one that it cannot answer.
+arguments are descriptors: of the repository's directory, of a file with the requests, and of one
+with the bytes between payloads, a zstd frame; and where zstandard is to be found. It ends with exit
+code 1 at the first thing that it cannot have.
 """
 
 import os
 import sys
 from struct import Struct
+from typing import Any
 
-REQUEST = Struct("=32sQQ")
-"""The checksum of a content object, offset and size of what is wanted of its payload."""
+REQUEST = Struct("=Q32sQQ")
+"""How many bytes come before it; the checksum of a content object, offset and size of what is
+wanted of its payload. Nothing is, where the size is 0."""
 _REQUESTS = 512 * REQUEST.size
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _BATCH = 128 * 1024
@@ -18,12 +21,24 @@ _BATCH = 128 * 1024
 _OUTPUT = 1
 
 
-def main(repo: int, requests: int) -> int:
+def main(repo: int, requests: int, between: Any) -> int:
     """Write all that is asked for; return the exit code."""
     batch: list[bytes] = []
     held = 0
     while wanted := os.read(requests, _REQUESTS):
-        for checksum, offset, size in REQUEST.iter_unpack(wanted):
+        for before, checksum, offset, size in REQUEST.iter_unpack(wanted):
+            while before:
+                data = between.read(min(before, _BATCH))
+                if not data:
+                    return 1
+                before -= len(data)
+                batch.append(data)
+                held += len(data)
+                if held >= _BATCH:
+                    _write(batch)
+                    held = 0
+            if not size:
+                continue
             name = checksum.hex()
             fd = os.open(f"objects/{name[:2]}/{name[2:]}.file", _FLAGS, dir_fd=repo)
             try:
@@ -44,6 +59,8 @@ def main(repo: int, requests: int) -> int:
                 _write(batch)
                 held = 0
     _write(batch)
+    while data := between.read(_BATCH):
+        _write([data])
     return 0
 
 
@@ -64,8 +81,20 @@ def _send(fd: int, offset: int, size: int) -> bool:
     return True
 
 
+def _run(repo: str, requests: str, between: str, modules: str) -> int:
+    sys.path.append(modules)
+    import zstandard
+
+    with open(int(between), "rb") as packed:
+        try:
+            reader = zstandard.ZstdDecompressor().stream_reader(packed)
+            return main(int(repo), int(requests), reader)
+        except (OSError, zstandard.ZstdError):
+            return 1
+
+
 if __name__ == "__main__":
     try:
-        sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
-    except (OSError, KeyboardInterrupt):
+        sys.exit(_run(*sys.argv[1:]))
+    except KeyboardInterrupt:
         sys.exit(1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 
 from bridge.errors import MalformedImage, VerificationFailed
 from bridge.layer.blob_index import File, Piece
@@ -19,7 +19,7 @@ from bridge.layer.pieces import unpack, unpacked
 from bridge.limits import BLOB_BUFFER, PIECE_HELD_MAX, SMALL_FILE
 from bridge.oci.model import Descriptor
 from bridge.ostree import bulk
-from bridge.ostree.bulk import BulkReader
+from bridge.ostree.bulk import BulkReader, Request
 from bridge.ostree.repository import Repository
 from bridge.pull.content_index import Place
 from bridge.pull.partial_plan import PartialPlan
@@ -82,35 +82,43 @@ class Rebuild:
             yield b"".join(batch)
 
     def _parts_of_it(self) -> Iterator[bytes]:
-        places = self._plan.places
-        with ExitStack() as stack:
-            reader = self._bulk(stack)
-            for part in self._inside.index.skeleton():
-                if isinstance(part, bytes):
-                    yield part
-                    continue
-                place = places.get(part.digest)
-                if place is None or place.size != part.size:
-                    yield from self._new(part)  # which tells where it has not that digest
-                elif reader is not None:
-                    yield from reader.read(part.size)
-                else:
-                    yield from self._here(part, place)
+        index = self._inside.index
+        found = [(file, self._place(file)) for file in index.files]
+        # With care each is read by itself, and hashed. So are few of them.
+        if not self._careful and self._repo.mode != "archive" and index.packed:
+            wanted = list(_requests(found))
+            if sum(1 for each in wanted if each.size) >= bulk.LEAST:
+                with suppress(OSError):
+                    reader = BulkReader(self._repo, wanted, index.packed)
+                    return self._around(reader, found)
+        return self._one_by_one()
 
-    def _bulk(self, stack: ExitStack) -> BulkReader | None:
-        """Return what reads all files that the store has, in their order; None where each is read
-        by itself: few of them, or with care."""
-        if self._careful or self._repo.mode == "archive":
-            return None
-        places = self._plan.places
-        found = [(file, places.get(file.digest)) for file in self._inside.index.files]
-        here = [place for file, place in found if place is not None and place.size == file.size]
-        if len(here) < bulk.LEAST:
-            return None
-        try:
-            return stack.enter_context(BulkReader(self._repo, here))
-        except OSError:
-            return None
+    def _place(self, file: File) -> Place | None:
+        """Return where the store has a file."""
+        place = self._plan.places.get(file.digest)
+        # Of another size it is not what has that digest.
+        return place if place is not None and place.size == file.size else None
+
+    def _one_by_one(self) -> Iterator[bytes]:
+        for part in self._inside.index.skeleton():
+            if isinstance(part, bytes):
+                yield part
+                continue
+            place = self._place(part)
+            yield from self._new(part) if place is None else self._here(part, place)
+
+    def _around(
+        self, reader: BulkReader, files: Sequence[tuple[File, Place | None]]
+    ) -> Iterator[bytes]:
+        """Yield what `reader` has, and the files that the store has not, each in its place."""
+        at = 0
+        with reader:
+            for file, place in files:
+                if place is None:
+                    yield from reader.read(file.offset - at)
+                    yield from self._new(file)
+                    at = file.offset + file.size
+            yield from reader.read(self._inside.index.tar_size - at)
 
     # -- files -----------------------------------------------------------------------------
 
@@ -233,6 +241,18 @@ class Rebuild:
         return VerificationFailed(
             f"layer {self._layer.digest}: wrong content in bytes {piece.start} to {piece.end} of it"
         )
+
+
+def _requests(files: Sequence[tuple[File, Place | None]]) -> Iterator[Request]:
+    """Yield what is to be read of a tar stream in which files have their places in the store."""
+    at = 0
+    for file, place in files:
+        before = file.offset - at
+        at = file.offset + file.size
+        if place is None:
+            yield Request(before)
+        else:
+            yield Request(before, place.checksum, place.offset, place.size)
 
 
 def _zeros(size: int) -> Iterator[bytes]:
