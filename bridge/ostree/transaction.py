@@ -11,38 +11,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 from bridge.errors import DamagedRepository, MalformedImage, VerificationFailed
 from bridge.limits import BLOB_BUFFER, METADATA_MAX, SMALL_FILE
-from bridge.ostree import durable, lock, objects, refs, share
+from bridge.ostree import durable, lock, objects, publish, refs, share
 from bridge.ostree.content import READ_FLAGS, payload_size
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import Beside, Clone, Staging
-
-
-@dataclass(slots=True)
-class Stats:
-    """What happened to the content objects that were handed in. Sizes: payload bytes."""
-
-    new_objects: int = 0
-    reused_objects: int = 0
-    new_bytes: int = 0
-    reused_bytes: int = 0
-
-    @property
-    def files(self) -> int:
-        return self.new_objects + self.reused_objects
-
-    def add(self, other: Stats) -> None:
-        """Add the numbers of `other`."""
-        self.new_objects += other.new_objects
-        self.reused_objects += other.reused_objects
-        self.new_bytes += other.new_bytes
-        self.reused_bytes += other.reused_bytes
+from bridge.ostree.stats import Stats
 
 
 class Transaction:
@@ -344,44 +323,14 @@ class Transaction:
             durable.syncfs(staging)
         if is_staged:
             with repo.publishing:
-                self._move_in(staging)
+                publish.objects_in(repo, staging, self._staged, self.stats)
         for path, file in self._beside.items():
-            _move_beside(file.name, staging, path, repo.fd)
+            publish.beside(repo, staging, file.name, path)
         self._beside.clear()
         for name, commit in self._refs:
             refs.write(repo, name, commit)
         self._refs.clear()
         return self.stats
-
-    def _move_in(self, staging: int) -> None:
-        repo, stats = self._repo, self.stats
-        touched: set[str] = set()
-        for kind, staged in self._staged.items():
-            for checksum, size in staged.items():
-                if kind is ObjectType.FILE:
-                    if checksum in repo.known:  # another transaction was first
-                        stats.reused_objects += 1
-                        stats.reused_bytes += size
-                        continue
-                    stats.new_objects += 1
-                    stats.new_bytes += size
-                prefix = checksum[:2]
-                if prefix not in touched:
-                    touched.add(prefix)
-                    _ensure_directory(f"objects/{prefix}", repo.fd)
-                os.rename(
-                    f"{checksum}.{kind.value}",
-                    repo.object_path(checksum, kind),
-                    src_dir_fd=staging,
-                    dst_dir_fd=repo.fd,
-                )
-                repo.damaged.discard(checksum)
-                if kind is ObjectType.FILE:
-                    repo.known.add(checksum)
-            staged.clear()
-        for prefix in sorted(touched):
-            durable.sync_directory(f"objects/{prefix}", repo.fd)
-        durable.sync_directory("objects", repo.fd)
 
 
 def _checked(payload: BinaryIO, meta: FileMeta, checksum: str) -> Iterator[bytes]:
@@ -396,21 +345,6 @@ def _checked(payload: BinaryIO, meta: FileMeta, checksum: str) -> Iterator[bytes
 
 def _damaged(checksum: str) -> DamagedRepository:
     return DamagedRepository(f"file {checksum} is damaged; `fsck --repair` may heal it")
-
-
-def _move_beside(staged: str, staging: int, path: str, repo_fd: int) -> None:
-    directory, _, name = path.rpartition("/")
-    fd = durable.make_directories(directory, repo_fd)
-    try:
-        os.rename(staged, name, src_dir_fd=staging, dst_dir_fd=fd)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _ensure_directory(name: str, dir_fd: int) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o755, dir_fd=dir_fd)
 
 
 @contextmanager

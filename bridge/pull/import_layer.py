@@ -24,7 +24,8 @@ from bridge.limits import REPAIR_AHEAD
 from bridge.oci.digest import Digest, Verifier
 from bridge.oci.reference import ImageReference
 from bridge.ostree.repository import Repository
-from bridge.ostree.transaction import Stats, Transaction
+from bridge.ostree.stats import Stats
+from bridge.ostree.transaction import Transaction
 from bridge.pull import skeleton
 from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.content_rows import ContentRows

@@ -14,7 +14,7 @@ from bridge.limits import HISTORY_READ_MAX, SPACE_TIGHT
 from bridge.oci import strict_json
 from bridge.ostree import durable
 from bridge.ostree.repository import EXTENSION, Repository
-from bridge.ostree.transaction import Stats
+from bridge.ostree.stats import Stats
 from bridge.pull.layer import Dropped
 from bridge.pull.plan import LayerPlan, Mode
 

@@ -23,7 +23,8 @@ from bridge.ostree.config import Config
 from bridge.ostree.objects import Commit, DirMeta, DirTree, FileMeta, ObjectType
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
-from bridge.ostree.transaction import Stats, Transaction
+from bridge.ostree.stats import Stats
+from bridge.ostree.transaction import Transaction
 
 from .conftest import BIG, ITEMS, Item, objects_below, read, regular, store, store_all, umask
 
