@@ -24,6 +24,8 @@ _BLOCK = 1 << 16
 # twice as much, which is just more than a segment on loopback: with less than that it sends a part
 # of one, and waits 40 ms for the client's delayed acknowledgement before the next.
 _SEND_BUFFER = 40_000
+# For answers with a fault, which a client may stop to read: as little as the kernel allows.
+_LEAST_BUFFER = 1 << 13
 # Seconds of a limited wire that may be made up for: threads do not wake up on time.
 _BURST = 0.02
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
@@ -94,8 +96,8 @@ class CountingProxy:
         with self._lock:
             self._faults.clear()
 
-    def fault(self, exchange: Exchange) -> Fault:
-        """What is to happen to the answer of `exchange`."""
+    def fault(self, exchange: Exchange) -> Fault | None:
+        """What is to happen to the answer of `exchange`, if anything."""
         with self._lock:
             for entry in self._faults:
                 part, fault, always = entry
@@ -103,7 +105,7 @@ class CountingProxy:
                     if not always:
                         self._faults.remove(entry)
                     return fault
-        return lambda exchange, answer: answer
+        return None
 
     def upload_ends(self, exchange: Exchange) -> int | None:
         """After how many bytes of its body the request breaks off, None for not at all."""
@@ -248,7 +250,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._drop_upstream()
             self.close_connection = True
             answer = Answer(502, [("Content-Length", "0")], [], reason="Bad Gateway")
-        answer = self.server.proxy.fault(exchange)(exchange, answer)
+        if fault := self.server.proxy.fault(exchange):
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LEAST_BUFFER)
+            answer = fault(exchange, answer)
         exchange.status = answer.status
         self._send_answer(answer, exchange)
 
