@@ -23,8 +23,7 @@ _OUTPUT = 1
 
 def main(repo: int, requests: int, between: Any) -> int:
     """Write all that is asked for; return the exit code."""
-    batch: list[bytes] = []
-    held = 0
+    output = _Output()
     while wanted := os.read(requests, _REQUESTS):
         for before, checksum, offset, size in REQUEST.iter_unpack(wanted):
             while before:
@@ -32,19 +31,14 @@ def main(repo: int, requests: int, between: Any) -> int:
                 if not data:
                     return 1
                 before -= len(data)
-                batch.append(data)
-                held += len(data)
-                if held >= _BATCH:
-                    _write(batch)
-                    held = 0
+                output.add(data)
             if not size:
                 continue
             name = checksum.hex()
             fd = os.open(f"objects/{name[:2]}/{name[2:]}.file", _FLAGS, dir_fd=repo)
             try:
                 if size > _BATCH:
-                    _write(batch)
-                    held = 0
+                    output.flush()
                     if not _send(fd, offset, size):
                         return 1
                     continue
@@ -53,22 +47,32 @@ def main(repo: int, requests: int, between: Any) -> int:
                 os.close(fd)
             if len(data) != size:
                 return 1
-            batch.append(data)
-            held += size
-            if held >= _BATCH:
-                _write(batch)
-                held = 0
-    _write(batch)
+            output.add(data)
     while data := between.read(_BATCH):
-        _write([data])
+        output.add(data)
+    output.flush()
     return 0
 
 
-def _write(batch: list[bytes]) -> None:
-    data = memoryview(b"".join(batch))
-    batch.clear()
-    while data:
-        data = data[os.write(_OUTPUT, data) :]
+class _Output:
+    """Writes small pieces together."""
+
+    def __init__(self) -> None:
+        self._batch: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        self._batch.append(data)
+        self._size += len(data)
+        if self._size >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        data = memoryview(b"".join(self._batch))
+        self._batch.clear()
+        self._size = 0
+        while data:
+            data = data[os.write(_OUTPUT, data) :]
 
 
 def _send(fd: int, offset: int, size: int) -> bool:
