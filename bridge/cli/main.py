@@ -6,6 +6,7 @@ Only the module of the command that was asked for is imported: `--help` stays qu
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -41,6 +42,9 @@ _COMMANDS = {
     "fsck": "verify every object of a repository",
 }
 _LONGEST = 4000
+_COLLECTED = (50_000, 20, 100)
+"""How seldom cycles are looked for: a pull holds hundreds of thousands of tuples to its end, no
+cycle among them, and with the usual numbers all of them are walked again and again."""
 _ALIASES = {"update": "upgrade"}
 
 
@@ -53,6 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Arguments are those of the process by default."""
+    gc.set_threshold(*_COLLECTED)
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(arguments)
     options = parser.parse_args(arguments)

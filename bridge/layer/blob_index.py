@@ -9,10 +9,12 @@ hint: it saves bytes, and is believed only once the stream that was built hashes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from bridge.layer.compression import decompress
+from bridge.layer.facts import Facts, checker
 from bridge.layer.tar import Entry
 
 
@@ -54,17 +56,53 @@ class BlobIndex:
     """Of each piece."""
     files: tuple[File, ...]
     """In the order of the tar stream."""
-    skeleton: Callable[[], Iterator[bytes | File]]
-    """Returns the parts of the tar stream in order, anew at each call: bytes as they are, and each
-    of `files` where its content belongs."""
+    before: Sequence[int]
+    """Bytes of the skeleton before each of them; what is left of it comes after the last."""
+    packed: Sequence[bytes]
+    """The skeleton, without the files: a zstd frame, in pieces."""
     tar_size: int
     """Bytes of the tar stream."""
     end: int
     """Where in the blob the content ends and the table of contents begins."""
     held: int
     """Entries, pieces and xattrs that it holds in memory."""
-    check: Callable[[], Callable[[Entry | None], None]]
-    """Returns a function that takes the stream's entries one by one as a tar reader sees them, and
-    None at the end, and raises `MalformedImage` where the table of contents says otherwise."""
-    packed: Sequence[bytes] = ()
-    """The skeleton's bytes without the files: a zstd frame, in pieces."""
+    entries: Mapping[str, Facts]
+    """What the table of contents says of each entry of the stream, by its name."""
+    own: str = ""
+    """The name of an entry that is the table itself, and so is not in it."""
+
+    def skeleton(self) -> Iterator[bytes | File]:
+        """Yield the parts of the tar stream in order: bytes as they are, and each of `files` where
+        its content belongs."""
+        chunks = decompress(self.packed, "zstd")
+        data, at = b"", 0
+        for file, size in zip(self.files, self.before, strict=True):
+            while size > len(data) - at:
+                if at < len(data):
+                    yield data[at:]
+                    size -= len(data) - at
+                data, at = next(chunks), 0
+            if size:
+                yield data[at : at + size]
+                at += size
+            yield file
+        yield data[at:]
+        yield from chunks
+
+    def check(self) -> Callable[[Entry | None], None]:
+        """Return a function that takes the stream's entries one by one as a tar reader sees them,
+        and None at the end, and raises `MalformedImage` where the table of contents says otherwise.
+        """
+        held = checker(self.entries)
+        if not self.own:
+            return held
+        seen = False
+
+        def check(entry: Entry | None) -> None:
+            nonlocal seen
+            if entry is not None and entry.path == self.own and not seen:
+                seen = True
+            else:
+                held(entry)
+
+        return check

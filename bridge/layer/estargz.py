@@ -28,8 +28,7 @@ from bridge.layer.compression import decompress
 from bridge.layer.go_header import GoHeader
 from bridge.layer.header import BLOCK, parse_header
 from bridge.layer.json_stream import Scanner
-from bridge.layer.tar import Entry
-from bridge.layer.toc import TocBuilder, checker
+from bridge.layer.toc import TocBuilder
 
 ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
 TOC_NAME = "stargz.index.json"
@@ -178,25 +177,11 @@ class Contents:
         for chunk in table.stream():
             add(chunk)
         self.held = found.held
-        self._facts = found.entries
+        self.entries = found.entries
         self.files = [
             File(name, file.size, file.digest, file.pieces, offset)
             for (name, file), offset in zip(found.files.items(), offsets, strict=True)
         ]
-
-    def checker(self) -> Callable[[Entry | None], None]:
-        """Return what `BlobIndex.check` does; the table has no entry for itself."""
-        held = checker(self._facts)
-        seen = False
-
-        def check(entry: Entry | None) -> None:
-            nonlocal seen
-            if entry is not None and entry.path == TOC_NAME and not seen:
-                seen = True
-            else:
-                held(entry)
-
-        return check
 
 
 def compare(parts: Iterable[bytes | File], head: bytes) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import zstandard
 
@@ -15,7 +15,7 @@ from bridge.layer import estargz, toc, zstd_chunked
 from bridge.layer.blob_index import BlobIndex, File
 from bridge.layer.compression import decompress
 from bridge.layer.estargz import EstargzLocation
-from bridge.layer.tar import Entry
+from bridge.layer.facts import Facts
 from bridge.layer.tar_split import read_tar_split
 from bridge.layer.zstd_chunked import ChunkedLocation
 
@@ -50,24 +50,26 @@ def locate(annotations: Mapping[str, str], blob_size: int, compression: str) -> 
     return None
 
 
-def read(
-    location: Location,
-    tail: bytes,
-    head: Callable[[int], bytes] | None = None,
-    most: int = limits.TOC_ENTRIES_MAX,
-) -> BlobIndex:
+def read(location: Location, tail: bytes, most: int = limits.TOC_ENTRIES_MAX) -> BlobIndex:
     """Return the index of a blob, given its bytes from `location.start` on; `most` is how much it
     may hold.
-
-    `head` returns as many of the blob's first bytes; without it, an eStargz layer's headers are
-    not compared with those that were made of its table of contents.
 
     Raises `MalformedImage` where it is not the one that the manifest means, or makes no sense:
     the blob can still be fetched whole. `MoreNeeded` where `tail` has to be longer.
     """
     if isinstance(location, EstargzLocation):
-        return _read_estargz(location, tail, head, most)
+        return _read_estargz(location, tail, most)
     return _read_chunked(location, tail, most)
+
+
+def compare(index: BlobIndex, head: Callable[[int], bytes]) -> None:
+    """Hold headers that were made of a table of contents to those of the blob, of which `head`
+    returns as many of the first bytes; `MalformedImage` where they are others.
+
+    Those of a tar-split were not made: then there is nothing to do.
+    """
+    if index.compression == "gzip":
+        estargz.compare(index.skeleton(), head(min(index.end, limits.ESTARGZ_HEAD)))
 
 
 def _read_chunked(location: ChunkedLocation, tail: bytes, most: int) -> BlobIndex:
@@ -89,31 +91,10 @@ def _read_chunked(location: ChunkedLocation, tail: bytes, most: int) -> BlobInde
         skeleton.file(File(*content, skeleton.offset))
     for lacking in found.files:
         raise MalformedImage(f"its tar-split lacks {lacking!r:.300}")
-    if skeleton.offset > limits.CONTENT_MAX:
-        raise MalformedImage(f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit")
-    skeleton.end()
-
-    def check() -> Callable[[Entry | None], None]:
-        return toc.checker(found.entries)
-
-    return BlobIndex(
-        "zstd",
-        tuple(skeleton.files),
-        skeleton.parts,
-        skeleton.offset,
-        location.start,
-        found.held,
-        check,
-        skeleton.packed,
-    )
+    return skeleton.index("zstd", location.start, found.held, found.entries)
 
 
-def _read_estargz(
-    location: EstargzLocation,
-    tail: bytes,
-    head: Callable[[int], bytes] | None,
-    most: int,
-) -> BlobIndex:
+def _read_estargz(location: EstargzLocation, tail: bytes, most: int) -> BlobIndex:
     end, footer = estargz.parse_footer(tail)
     start = location.blob_size - len(tail)
     if not 0 < end < location.blob_size - footer or location.blob_size - end > limits.TOC_MAX:
@@ -123,22 +104,8 @@ def _read_estargz(
     table = estargz.Table(tail[end - start : -footer], location.toc_digest)
     skeleton = _Skeleton()
     contents = estargz.Contents(table, end, most, skeleton.add, skeleton.content)
-    if skeleton.offset > limits.CONTENT_MAX:
-        raise MalformedImage(f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit")
     skeleton.files = contents.files
-    skeleton.end()
-    if head is not None:
-        estargz.compare(skeleton.parts(), head(min(end, limits.ESTARGZ_HEAD)))
-    return BlobIndex(
-        "gzip",
-        tuple(skeleton.files),
-        skeleton.parts,
-        skeleton.offset,
-        end,
-        contents.held,
-        contents.checker,
-        skeleton.packed,
-    )
+    return skeleton.index("gzip", end, contents.held, contents.entries, estargz.TOC_NAME)
 
 
 class _Skeleton:
@@ -149,10 +116,10 @@ class _Skeleton:
         self.files: list[File] = []
         self.offset = 0
         """Bytes of the tar stream so far."""
-        self._sizes = array("Q")  # of the bytes before each file
+        self._before = array("Q")  # of the bytes before each file
         self._size = 0
         self._compressor: Any = zstandard.ZstdCompressor(1).compressobj()
-        self.packed: list[bytes] = []
+        self._packed: list[bytes] = []
         self._waiting: list[bytes] = []
         self._waits = 0
 
@@ -167,7 +134,7 @@ class _Skeleton:
 
     def _pack(self) -> None:
         if packed := self._compressor.compress(b"".join(self._waiting)):
-            self.packed.append(packed)
+            self._packed.append(packed)
         self._waiting.clear()
         self._waits = 0
 
@@ -178,30 +145,37 @@ class _Skeleton:
     def content(self, size: int) -> int:
         """Take that content of a file follows, which is added to `files` later; return where."""
         at = self.offset
-        self._sizes.append(self._size)
+        self._before.append(self._size)
         self._size = 0
         self.offset += size
         return at
 
-    def end(self) -> None:
+    def index(
+        self,
+        compression: Literal["zstd", "gzip"],
+        end: int,
+        held: int,
+        entries: Mapping[str, Facts],
+        own: str = "",
+    ) -> BlobIndex:
+        """Take that there is no more, and return all of it with what a table says."""
+        if self.offset > limits.CONTENT_MAX:
+            raise MalformedImage(
+                f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit"
+            )
         self._pack()
-        self.packed.append(self._compressor.flush())
-
-    def parts(self) -> Iterator[bytes | File]:
-        chunks = decompress(self.packed, "zstd")
-        data, at = b"", 0
-        for file, size in zip(self.files, self._sizes, strict=True):
-            while size > len(data) - at:
-                if at < len(data):
-                    yield data[at:]
-                    size -= len(data) - at
-                data, at = next(chunks), 0
-            if size:
-                yield data[at : at + size]
-                at += size
-            yield file
-        yield data[at:]
-        yield from chunks
+        self._packed.append(self._compressor.flush())
+        return BlobIndex(
+            compression,
+            tuple(self.files),
+            self._before,
+            self._packed,
+            self.offset,
+            end,
+            held,
+            entries,
+            own,
+        )
 
 
 def _unpacked(packed: memoryview, size: int) -> Iterable[bytes]:

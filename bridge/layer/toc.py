@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, NoReturn
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer.blob_index import Piece
+from bridge.layer.facts import Facts
 from bridge.layer.json_stream import Scanner
-from bridge.layer.tar import Entry, EntryType
+from bridge.layer.tar import EntryType
 
 _TYPES = {
     "reg": EntryType.FILE,
@@ -46,10 +47,6 @@ _TEXT = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
-_Facts = tuple[EntryType, int, int, int, int, int, str, tuple[int, int], Any]
-"""Type, mode, owner, group, size, time, link's target, device, xattrs."""
-_FIELDS = ("type", "mode", "owner", "group", "size", "time", "target", "device", "xattrs")
-
 
 class TocFile(NamedTuple):
     """A regular file with content."""
@@ -63,7 +60,7 @@ class TocFile(NamedTuple):
 class Toc(NamedTuple):
     """What a table of contents says."""
 
-    entries: dict[str, _Facts]
+    entries: dict[str, Facts]
     """By their names, as they stand in the archive."""
     files: dict[str, TocFile]
     """Those entries that have content, in the order of the table."""
@@ -109,7 +106,7 @@ class TocBuilder:
     def __init__(self, end: int, most: int) -> None:
         self._end = end
         self._most = most
-        self.entries: dict[str, _Facts] = {}
+        self.entries: dict[str, Facts] = {}
         """By their names, so far."""
         self._files: dict[str, TocFile] = {}
         self._times: dict[str, int] = {}
@@ -146,7 +143,7 @@ class TocBuilder:
         self._refuse_overlaps()
         return Toc(self.entries, self._files, tar_split_digest, self._held)
 
-    def _facts(self, entry: dict[str, Any]) -> tuple[str, _Facts]:
+    def _facts(self, entry: dict[str, Any]) -> tuple[str, Facts]:
         name, of_kind = entry.get("name"), entry.get("type")
         kind = _TYPES.get(of_kind) if isinstance(of_kind, str) else None
         if not isinstance(name, str) or not name or kind is None:
@@ -291,36 +288,6 @@ def _plain_piece(entry: dict[str, Any], end: int) -> Piece | None:
     ):
         return Piece(_digest(entry.get("digest")), entry["size"], start, stop, False)
     return None
-
-
-def checker(entries: dict[str, _Facts]) -> Callable[[Entry | None], None]:
-    """Return what holds the entries of a tar stream, and None at its end, to the table.
-
-    It raises `MalformedImage` with the first thing that is not the same.
-    """
-    left = entries.copy()
-
-    def check(entry: Entry | None) -> None:
-        if entry is None:
-            if left:
-                raise MalformedImage(
-                    f"its table of contents has {next(iter(left))!r:.300}, its tar stream has not"
-                )
-            return
-        path, kind, mode, uid, gid, size, mtime, target, xattrs, device = entry
-        facts = left.pop(path, None)
-        found = (kind, mode, uid, gid, size, mtime, target, device, xattrs)
-        if facts != found:
-            if facts is None:
-                raise MalformedImage(
-                    f"its tar stream has {path!r:.300}, its table of contents has it less often"
-                )
-            field = next(name for name, a, b in zip(_FIELDS, facts, found, strict=True) if a != b)
-            raise MalformedImage(
-                f"table of contents and tar stream disagree on the {field} of {path!r:.300}"
-            )
-
-    return check
 
 
 def _number(value: object) -> int:

@@ -114,7 +114,9 @@ class ContentIndex:
         `within` only these objects are looked at.
         """
         asked = {_key(each): each for each in digests}
-        known = self._repo.known if within is None else within
+        known: Known | AbstractSet[str] = self._repo.known if within is None else within
+        if within is None and len(asked) > _ASKED:
+            known = self._repo.known.everything()  # to look each of many up costs more
         return self._do(lambda database: _find(database, asked, known), {})
 
     def objects(self) -> set[str]:
@@ -243,7 +245,8 @@ def _find(
         part = keys[start : start + _ASKED]
         query = _FIND.format(",".join("?" * len(part)))
         for key, raw, offset, size in database.execute(query, part).fetchall():
-            checksum = _hex(raw)
+            # A damaged page may have anything in it, whatever the schema says.
+            checksum = raw.hex() if type(raw) is bytes else ""
             if checksum in known:
                 found[asked[key]] = Place(checksum, offset, size)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 
@@ -17,11 +18,14 @@ from bridge.limits import (
     TAILS_MAX,
     TOC_ENTRIES_MAX,
 )
-from bridge.oci.model import layer_compression
+from bridge.oci.model import Descriptor, layer_compression
 from bridge.pull.plan import Inside, LayerPlan, Mode
 from bridge.pull.source import Source
+from bridge.pull.tables import LEAST, TableReaders
 from bridge.registry.meter import Meter
 
+_ENTRY = 40
+"""Bytes of a blob's end for each entry, at least: most take twice as many."""
 _FAST = "blobs come faster than they can be put together here"
 
 
@@ -39,8 +43,6 @@ def look_inside(
     blob as soon as blobs are seen to come faster than they would be put together.
     """
 
-    room = _Room()
-
     def look(plan: LayerPlan) -> LayerPlan:
         if plan.mode is not Mode.WHOLE:
             return plan
@@ -51,14 +53,35 @@ def look_inside(
         except BridgeError as error:
             return plan.whole(str(error))
 
-    with ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="inside") as pool:
-        return list(pool.map(look, plans))
+    sizes = [table_size(each) for each in plans]
+    # The largest first: whatever is last should be short.
+    order = sorted(range(len(plans)), key=lambda at: -sizes[at] if sizes[at] >= LEAST else 0)
+    with (
+        TableReaders(sum(each >= LEAST for each in sizes)) as readers,
+        ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="inside") as pool,
+    ):
+        room = _Room(readers)
+        looked = dict(zip(order, pool.map(look, [plans[at] for at in order]), strict=True))
+    return [looked[at] for at in range(len(plans))]
+
+
+def table_size(plan: LayerPlan) -> int:
+    """Return how many bytes at the end of a blob that is to be moved are tables, by what the
+    manifest says; 0 where it says nothing."""
+    layer = plan.layer
+    if plan.mode is Mode.WHOLE:
+        with suppress(MalformedImage):
+            compression = layer_compression(layer.media_type)
+            location = indexed.locate(layer.annotations, layer.size, compression)
+            return 0 if location is None else layer.size - location.start
+    return 0
 
 
 class _Room:
     """The memory that tables of contents may take, those of all of an image's layers together."""
 
-    def __init__(self) -> None:
+    def __init__(self, readers: TableReaders) -> None:
+        self._readers = readers
         self._lock = Lock()
         self._bytes = TAILS_MAX
         self._entries = TOC_ENTRIES_MAX
@@ -72,14 +95,28 @@ class _Room:
                 )
             self._bytes -= size
 
-    def read(
-        self, location: indexed.Location, tail: bytes, head: Callable[[int], bytes]
-    ) -> BlobIndex:
-        """Do what `indexed.read` does, for one blob at a time."""
+    def read(self, layer: Descriptor, location: indexed.Location, tail: bytes) -> BlobIndex:
+        """Do what `indexed.read` does: for several blobs at once where it can be told that there
+        is room for all of them, else for one."""
+        likely = len(tail) // _ENTRY
+        if self._reserve(likely):
+            index = self._readers.read(layer, tail, likely)
+            with self._lock:
+                self._entries += likely - (0 if index is None else index.held)
+            if index is not None:
+                return index
+        # What is wrong with it, if anything, is said here.
         with self._lock:
-            index = indexed.read(location, tail, head, self._entries)
+            index = indexed.read(location, tail, self._entries)
             self._entries -= index.held
             return index
+
+    def _reserve(self, count: int) -> bool:
+        with self._lock:
+            if count > self._entries:
+                return False
+            self._entries -= count
+            return True
 
 
 def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, fastest: bool) -> LayerPlan:
@@ -91,10 +128,6 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, fastest: b
     if location is None:
         return plan.whole("its blob does not say what is inside it")
 
-    def head(size: int) -> bytes:
-        with source.parts(layer, [(0, size)], meter) as parts:
-            return parts.read(0, size)
-
     start = location.start
     for _ in range(2):
         room.take(layer.size - start)
@@ -104,12 +137,18 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, fastest: b
         if fastest and _is_fast(source):
             return plan.whole(_FAST)
         try:
-            index = room.read(location, tail, head)
+            index = room.read(layer, location, tail)
         except indexed.MoreNeeded as more:
             start = more.start
         else:
+            indexed.compare(index, lambda size: _head(source, layer, meter, size))
             return replace(plan, inside=Inside(tail, index))
     raise MalformedImage("its table of contents is not where its footer says")
+
+
+def _head(source: Source, layer: Descriptor, meter: Meter, size: int) -> bytes:
+    with source.parts(layer, [(0, size)], meter) as parts:
+        return parts.read(0, size)
 
 
 def _is_fast(source: Source) -> bool:

@@ -24,7 +24,7 @@ from bridge.pull.content_index import ContentIndex
 from bridge.pull.encapsulation import Role
 from bridge.pull.image_commit import merge_layers
 from bridge.pull.import_layer import LayerImporter
-from bridge.pull.inside import look_inside
+from bridge.pull.inside import look_inside, table_size
 from bridge.pull.plan import Depth, LayerPlan, Mode, plan, to_depth
 from bridge.pull.progress import Progress, Stage
 from bridge.pull.refnames import image_ref, layer_ref
@@ -199,12 +199,15 @@ class _Pull:
         has make that possible."""
         if self._depth is Depth.NEVER:
             return plans
-        plans = look_inside(
-            self._source, plans, self._importer.meter, fastest=self._depth is Depth.FASTEST
-        )
+        with ThreadPoolExecutor(1, thread_name_prefix="catch-up") as beside:
+            if self._source.keeps and any(map(table_size, plans)):
+                caught_up = beside.submit(catch_up, self._repo, self._contents)
+            plans = look_inside(
+                self._source, plans, self._importer.meter, fastest=self._depth is Depth.FASTEST
+            )
         if not self._source.keeps or all(each.inside is None for each in plans):
             return plans
-        catch_up(self._repo, self._contents)
+        caught_up.result()
         return to_depth(plans, self._contents, self._depth, self._source.link)
 
     # -- layers ----------------------------------------------------------------------------

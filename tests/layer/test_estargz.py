@@ -35,10 +35,12 @@ def read(blob: bytes, toc_digest: str) -> BlobIndex:
     location = indexed.locate({ANNOTATION: toc_digest}, len(blob), "gzip")
     assert location is not None
     try:
-        return indexed.read(location, blob[location.start :], lambda size: blob[:size])
+        index = indexed.read(location, blob[location.start :])
     except indexed.MoreNeeded as more:
         assert more.start < location.start
-        return indexed.read(location, blob[more.start :], lambda size: blob[:size])
+        index = indexed.read(location, blob[more.start :])
+    indexed.compare(index, lambda size: blob[:size])
+    return index
 
 
 def rebuilt(blob: bytes, index: BlobIndex) -> bytes:

@@ -52,7 +52,7 @@ before = used()
 with open(sys.argv[1], "rb") as file:
     tail = file.read()
 location = indexed.locate(annotations, size, "zstd")
-index = indexed.read(location, tail, None, limits.TOC_ENTRIES_MAX)
+index = indexed.read(location, tail, limits.TOC_ENTRIES_MAX)
 print(json.dumps([before, used(), len(index.files)]))
 """
 

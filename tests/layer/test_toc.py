@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer.blob_index import Piece
+from bridge.layer.facts import checker
 from bridge.layer.tar import Entry, EntryType
-from bridge.layer.toc import TocFile, checker, parse_toc
+from bridge.layer.toc import TocFile, parse_toc
 
 END = 10_000
 """Where the content of the blob ends."""

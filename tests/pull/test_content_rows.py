@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
@@ -50,11 +50,7 @@ FILES = (file("one", 512, "one"), file("two", 1536, "a", "zeros", "b"), file("th
 
 def told(places: dict[bytes, Place], became: dict[str, str]) -> list[tuple[bytes, Place]]:
     """What the index is told where it said `places`, and files became objects."""
-
-    def skeleton() -> Iterator[bytes | File]:
-        yield from FILES
-
-    index = BlobIndex("zstd", FILES, skeleton, 8192, 900, 3, lambda: lambda _entry: None)
+    index = BlobIndex("zstd", FILES, [512] * len(FILES), (), 8192, 900, 3, {})
     parts = PartialPlan(places, Missing({}, (), (), 0, 0), (), 0, 0)
     plan = LayerPlan(LAYER, Digest.of(b"tar"), Mode.PARTIAL, inside=Inside(b"", index), parts=parts)
     contents = Told()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 
 from bridge import limits
 from bridge.layer.blob_index import BlobIndex, File, Piece
-from bridge.layer.tar import Entry
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
 from bridge.pull.coalesce import Link
@@ -36,13 +34,7 @@ def file(path: str, *pieces: Piece) -> File:
 
 
 def blob(*files: File, end: int = 1000) -> BlobIndex:
-    def skeleton() -> Iterator[bytes | File]:
-        yield from files
-
-    def check(_entry: Entry | None) -> None:
-        pass
-
-    return BlobIndex("zstd", files, skeleton, 0, end, 0, lambda: check)
+    return BlobIndex("zstd", files, [512] * len(files), (), 0, end, 0, {})
 
 
 ONE = file("one", piece("one", 10, 20))
