@@ -35,23 +35,28 @@ def look_inside(
     meter: Callable[[LayerPlan], Meter],
     *,
     fastest: bool = False,
+    on_index: Callable[[BlobIndex], object] | None = None,
 ) -> list[LayerPlan]:
     """Return the plans with what the blobs that are to be moved say of their content.
 
     Where that cannot be had, the plan says why, and it stays the whole blob: nothing is raised but
-    `NoSpace`. `meter` gives the one that counts for a layer. With `fastest` it is also the whole
-    blob as soon as blobs are seen to come faster than they would be put together.
+    `NoSpace`, and what `on_index` raises, which gets each index while others are still read, from
+    several threads. `meter` gives the meter that counts for a layer. With `fastest` it is also the
+    whole blob as soon as blobs are seen to come faster than they would be put together.
     """
 
     def look(plan: LayerPlan) -> LayerPlan:
         if plan.mode is not Mode.WHOLE:
             return plan
         try:
-            return _look(source, plan, meter(plan), room, fastest)
+            plan = _look(source, plan, meter(plan), room, fastest)
         except NoSpace:
             raise
         except BridgeError as error:
             return plan.whole(str(error))
+        if plan.inside is not None and on_index is not None:
+            on_index(plan.inside.index)
+        return plan
 
     sizes = [table_size(each) for each in plans]
     # The largest first: whatever is last should be short.

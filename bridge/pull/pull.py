@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from bridge.errors import NoSpace, is_full
+from bridge.layer.blob_index import BlobIndex
 from bridge.limits import PARALLEL_BLOBS
 from bridge.oci.digest import Digest
 from bridge.oci.model import Platform
@@ -19,6 +20,7 @@ from bridge.ostree.repository import Repository
 from bridge.ostree.staging import remove_abandoned
 from bridge.ostree.transaction import Transaction
 from bridge.pull import layer, space
+from bridge.pull.asked import Asked
 from bridge.pull.catch_up import catch_up
 from bridge.pull.content_index import ContentIndex
 from bridge.pull.encapsulation import Role
@@ -199,16 +201,21 @@ class _Pull:
         has make that possible."""
         if self._depth is Depth.NEVER:
             return plans
+        fastest = self._depth is Depth.FASTEST
+        if not self._source.keeps or not any(map(table_size, plans)):
+            return look_inside(self._source, plans, self._importer.meter, fastest=fastest)
+        asked = Asked(self._contents)
         with ThreadPoolExecutor(1, thread_name_prefix="catch-up") as beside:
-            if self._source.keeps and any(map(table_size, plans)):
-                caught_up = beside.submit(catch_up, self._repo, self._contents)
+            caught_up = beside.submit(catch_up, self._repo, self._contents)
+
+            def ask(index: BlobIndex) -> None:
+                caught_up.result()
+                asked.find({file.digest for file in index.files})
+
             plans = look_inside(
-                self._source, plans, self._importer.meter, fastest=self._depth is Depth.FASTEST
+                self._source, plans, self._importer.meter, fastest=fastest, on_index=ask
             )
-        if not self._source.keeps or all(each.inside is None for each in plans):
-            return plans
-        caught_up.result()
-        return to_depth(plans, self._contents, self._depth, self._source.link)
+        return to_depth(plans, asked, self._depth, self._source.link)
 
     # -- layers ----------------------------------------------------------------------------
 
