@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from threading import Lock
+from threading import Condition
 
 from bridge.errors import BridgeError, MalformedImage, NoSpace
 from bridge.layer import indexed
@@ -87,13 +87,15 @@ class _Room:
 
     def __init__(self, readers: TableReaders) -> None:
         self._readers = readers
-        self._lock = Lock()
+        self._changed = Condition()
         self._bytes = TAILS_MAX
         self._entries = TOC_ENTRIES_MAX
+        self._reserved = 0
+        """Of these, for tables that processes are reading."""
 
     def take(self, size: int) -> None:
         """Take room for the end of a blob; `MalformedImage` where there is none."""
-        with self._lock:
+        with self._changed:
             if size > self._bytes:
                 raise MalformedImage(
                     f"tables of contents of an image can take {TAILS_MAX} bytes together"
@@ -104,23 +106,29 @@ class _Room:
         """Do what `indexed.read` does: for several blobs at once where it can be told that there
         is room for all of them, else for one."""
         likely = len(tail) // _ENTRY
-        if self._reserve(likely):
-            index = self._readers.read(layer, tail, likely)
-            with self._lock:
-                self._entries += likely - (0 if index is None else index.held)
+        if self._readers.takes(len(tail)) and self._reserve(likely):
+            index = None
+            try:
+                index = self._readers.read(layer, tail, likely)
+            finally:
+                with self._changed:
+                    self._reserved -= likely
+                    self._entries -= 0 if index is None else index.held
+                    self._changed.notify_all()
             if index is not None:
                 return index
         # What is wrong with it, if anything, is said here.
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._reserved)
             index = indexed.read(location, tail, self._entries)
             self._entries -= index.held
             return index
 
     def _reserve(self, count: int) -> bool:
-        with self._lock:
-            if count > self._entries:
+        with self._changed:
+            if self._reserved + count > self._entries:
                 return False
-            self._entries -= count
+            self._reserved += count
             return True
 
 

@@ -54,10 +54,14 @@ class TableReaders:
         for each in self._all:
             each.close()
 
+    def takes(self, size: int) -> bool:
+        """Tell whether there are processes, and it is worth to have them read the `size` bytes of a
+        blob's end."""
+        return bool(self._all) and size >= LEAST
+
     def read(self, layer: Descriptor, tail: bytes, most: int) -> BlobIndex | None:
-        """Return what `indexed.read` would; None where no process has it, for whatever reason."""
-        if not self._all or len(tail) < LEAST:
-            return None
+        """Return what `indexed.read` would; None where the process has it not, for whatever
+        reason. Only where `takes` says so."""
         process = self._free.get()
         try:
             return process.read(layer, tail, most)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +17,14 @@ from support import images
 from support.images import Image
 
 from bridge import limits
-from bridge.errors import MalformedImage
-from bridge.layer import toc
+from bridge.errors import MalformedImage, NoSpace
+from bridge.layer import indexed, toc
+from bridge.layer.blob_index import BlobIndex
 from bridge.layer.zstd_chunked_writer import write
-from bridge.oci.model import Manifest
+from bridge.oci.model import Descriptor, Manifest
 from bridge.oci.reference import parse_reference
 from bridge.ostree.repository import Repository
-from bridge.pull import inside
+from bridge.pull import inside, tables
 from bridge.pull.inside import look_inside
 from bridge.pull.plan import LayerPlan, Mode
 from bridge.pull.source import Source, open_source
@@ -67,7 +69,13 @@ class Seen:
 
 
 def looked(
-    made: Image, path: Path, repo: Repository, *, fastest: bool = False, speed: float | None = None
+    made: Image,
+    path: Path,
+    repo: Repository,
+    *,
+    fastest: bool = False,
+    speed: float | None = None,
+    on_index: Callable[[BlobIndex], object] | None = None,
 ) -> list[LayerPlan]:
     """Look into all layers of an image."""
     images.write_layout(path, made)
@@ -77,7 +85,7 @@ def looked(
         assert isinstance(manifest, Manifest)
         plans = [LayerPlan(each, each.digest, Mode.WHOLE) for each in manifest.layers]
         seen = cast(Source, Seen(source, speed))
-        return look_inside(seen, plans, lambda _plan: Meter(), fastest=fastest)
+        return look_inside(seen, plans, lambda _plan: Meter(), fastest=fastest, on_index=on_index)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,91 @@ def test_all_layers_together_are_limited(
     assert [plan.inside is not None for plan in plans] == [True, False, False]
     assert [plan.reason for plan in plans] == ["", words, words]
     assert all(plan.mode is Mode.WHOLE for plan in plans)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[BlobIndex | None]:
+    """Have processes of their own read tables of any size; what they answer."""
+    found: list[BlobIndex | None] = []
+
+    class Seen(tables.TableReaders):
+        def read(self, layer: Descriptor, tail: bytes, most: int) -> BlobIndex | None:
+            found.append(super().read(layer, tail, most))
+            return found[-1]
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(tables, "LEAST", 1)
+    monkeypatch.setattr(inside, "LEAST", 1)
+    monkeypatch.setattr(inside, "TableReaders", Seen)
+    return found
+
+
+def test_it_makes_no_difference_who_reads_them(
+    tmp_path: Path, repo: Repository, processes: list[BlobIndex | None]
+) -> None:
+    made = chunked(*([noise(f"{letter}{at}") for at in range(9)] for letter in "abcd"))
+    told: list[BlobIndex] = []
+    plans = looked(made, tmp_path / "image", repo, on_index=told.append)
+    assert len(processes) == 4 and None not in processes
+    names = []
+    for plan in plans:
+        assert plan.inside is not None
+        index = plan.inside.index
+        assert index in told and index in processes
+        location = indexed.locate(plan.layer.annotations, plan.layer.size, "zstd")
+        assert location is not None
+        here = indexed.read(location, plan.inside.tail)
+        assert (index.files, index.entries) == (here.files, here.entries)
+        names.append(index.files[0].path)
+    assert names == ["a0", "b0", "c0", "d0"]
+    assert len(told) == 4
+
+
+def test_processes_share_the_room(
+    tmp_path: Path,
+    repo: Repository,
+    processes: list[BlobIndex | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where not enough is left for what is likely, one at a time is read as far as it goes."""
+    content = [random.Random(at).randbytes(70_000) for at in range(9)]
+    made = chunked(
+        *([images.file(f"{letter}{at}", content[at]) for at in range(9)] for letter in "abcd")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(inside, "LEAST", 1 << 30)
+        one = looked(made, tmp_path / "one", repo)[0].inside
+    assert one is not None
+    monkeypatch.setattr(inside, "_ENTRY", len(one.tail) // (one.index.held + 20))
+    monkeypatch.setattr(inside, "TOC_ENTRIES_MAX", 2 * one.index.held + 5)
+    processes.clear()
+    plans = looked(made, tmp_path / "image", repo)
+    assert [plan.inside is not None for plan in plans].count(True) == 2
+    assert sum(each is not None for each in processes) == 1
+    refused = [plan.reason for plan in plans if plan.inside is None]
+    assert all("more entries than the 5 that can be held" in each for each in refused)
+
+
+def test_tables_that_are_wrong_are_told_of(
+    tmp_path: Path, repo: Repository, processes: list[BlobIndex | None]
+) -> None:
+    made = chunked([noise("a")], [noise("b")])
+    layers = made.document["layers"]
+    key = "io.github.containers.zstd-chunked.manifest-checksum"
+    layers[1]["annotations"][key] = "sha256:" + "0" * 64
+    plans = looked(made.changed(layers=layers), tmp_path / "image", repo)
+    assert plans[0].inside is not None and plans[1].inside is None
+    assert plans[1].reason == ("its table of contents has not the digest that the manifest gives")
+    assert processes.count(None) == 1
+
+
+def test_what_goes_wrong_beside_it_ends_it(tmp_path: Path, repo: Repository) -> None:
+    def full(_index: BlobIndex) -> None:
+        raise NoSpace("the index does not fit")
+
+    made = chunked([noise("a")], [noise("b")])
+    with pytest.raises(NoSpace, match="the index does not fit"):
+        looked(made, tmp_path / "image", repo, on_index=full)
 
 
 # -- one table -------------------------------------------------------------------------------
