@@ -1,4 +1,8 @@
-"""What was installed boots, upgrades itself and rolls back, in a machine of its own."""
+"""What was installed boots, upgrades itself and rolls back, in a machine of its own.
+
+All tests with such a machine that are always run are here, one after the other: two at once take
+longer. BOOTC_PY_MACHINE_CUTS has the power go more often.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 from rig import hosts, qemu
 from rig.command import PLAIN_HTTP, bootc_py
+from rig.crash import machine as crash
 from rig.hosts import Made, agreed, booted
 from rig.peers import require
 from rig.qemu import Machine
@@ -34,13 +39,6 @@ def machine(made: Made) -> Iterator[Machine]:
 STATUS = {"status": "bootc-py status --format json", "admin": "ostree admin status"}
 
 
-def test_it_boots_by_its_boot_entry(machine: Machine, made: Made) -> None:
-    (said,) = machine.run([{**STATUS, "failed": "systemctl --failed --quiet --no-legend"}])
-    assert booted(said["status"]) == made.versions["v1"].digest
-    agreed(said["status"], said["admin"])
-    assert said["failed"].ok.strip() == ""
-
-
 def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
     machine: Machine, made: Made
 ) -> None:
@@ -51,6 +49,7 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
         [
             named(
                 "first",
+                failed="systemctl --failed --quiet --no-legend",
                 edit="echo mine >>/etc/motd; echo added >/etc/added.conf; rm /etc/hosts; "
                 "echo kept >/var/lib/kept",
                 registry=hosts.START_REGISTRY,
@@ -89,6 +88,7 @@ def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
 
     assert booted(first["first-status"]) == v1
     agreed(first["first-status"], first["first-admin"])
+    assert first["first-failed"].ok.strip() == ""
     assert first["first-edit"].code == first["first-registry"].code == 0
     assert json.loads(first["first-check"].ok)["available"] == v2
     report = json.loads(first["first-upgrade"].ok)
@@ -186,3 +186,14 @@ def test_a_version_that_is_not_healthy_is_rolled_back(machine: Machine, made: Ma
     assert f"{health['deployments'][0]['checksum']}.0" == first
     assert health["deployments"][1]["boots"] == ATTEMPTS
     assert upgrade["kind"] == "UpgradeHeldBack" and v2 in upgrade["reason"] and v1 != v2
+
+
+CUTS = int(os.environ.get("BOOTC_PY_MACHINE_CUTS", 2))
+
+
+def test_the_power_goes_while_it_changes_what_it_boots_next() -> None:
+    """It boots the old or the new: a sample of what `python3 -m tools.crash machine` does."""
+    steps = [crash.COURSE[number % len(crash.COURSE)] for number in range(CUTS)]
+    with cache.scratch(cache.root() / "work") as work:
+        done = list(crash.cuts(crash.make(work), steps, seed=CUTS))
+    assert [each.step for each in done] == steps
