@@ -21,13 +21,12 @@ import zstandard
 
 from bridge.layer import flat_index
 from bridge.layer.blob_index import BlobIndex
+from bridge.limits import PARALLEL_BLOBS
 from bridge.oci.model import Descriptor, layer_compression
 from bridge.pull import table_reader
 
 LEAST = 256 * 1024
 """Bytes of a blob's end from which on it is worth to have them read elsewhere."""
-_MOST = 4
-"""Processes: more of them wait for the one that makes objects of what they read."""
 
 
 class TableReaders:
@@ -40,7 +39,7 @@ class TableReaders:
     def __init__(self, large: int) -> None:
         self._free: SimpleQueue[_Process] = SimpleQueue()
         self._all: list[_Process] = []
-        count = min(large, len(os.sched_getaffinity(0)), _MOST)
+        count = min(large, len(os.sched_getaffinity(0)), PARALLEL_BLOBS)
         with suppress(OSError):
             while count > 1 and len(self._all) < count:
                 self._all.append(_Process())

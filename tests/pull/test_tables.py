@@ -87,7 +87,7 @@ def test_many_at_once(readers: TableReaders) -> None:
 
 @pytest.mark.parametrize(
     ("large", "processors", "count"),
-    [(0, 8, 0), (1, 8, 0), (2, 8, 2), (3, 2, 2), (9, 1, 0), (9, 8, 4)],
+    [(0, 8, 0), (1, 8, 0), (2, 8, 2), (3, 2, 2), (9, 1, 0), (9, 8, limits.PARALLEL_BLOBS)],
 )
 def test_as_many_as_are_of_use(
     large: int,
