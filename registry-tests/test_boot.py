@@ -39,6 +39,13 @@ def machine(made: Made) -> Iterator[Machine]:
 STATUS = {"status": "bootc-py status --format json", "admin": "ostree admin status"}
 
 
+def test_it_boots_by_its_boot_entry(machine: Machine, made: Made) -> None:
+    (said,) = machine.run([{**STATUS, "failed": "systemctl --failed --quiet --no-legend"}])
+    assert booted(said["status"]) == made.versions["v1"].digest
+    agreed(said["status"], said["admin"])
+    assert said["failed"].ok.strip() == ""
+
+
 def test_it_upgrades_itself_and_rolls_back_through_its_boot_loader(
     machine: Machine, made: Made
 ) -> None:

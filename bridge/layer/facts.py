@@ -10,6 +10,8 @@ from bridge.layer.tar import Entry, EntryType
 
 Facts = tuple[EntryType, int, int, int, int, int, str, tuple[int, int], Any]
 """Type, mode, owner, group, size, time, link's target, device, xattrs."""
+MODES = tuple(range(0o10000))
+"""The one object for each mode: a table of contents has as many as it has entries."""
 _FIELDS = ("type", "mode", "owner", "group", "size", "time", "target", "device", "xattrs")
 
 

@@ -13,13 +13,11 @@ from itertools import islice
 from typing import Any
 
 from bridge.layer.blob_index import BlobIndex, File, Piece
-from bridge.layer.facts import Facts
+from bridge.layer.facts import MODES, Facts
 from bridge.layer.tar import EntryType
 
 _TOGETHER = 8192
 """Entries, or files, of one piece: what is in memory twice for a while."""
-_MODES = tuple(range(0o10000))
-"""The one object for each mode."""
 _TYPES = {each.value: each for each in EntryType}
 
 
@@ -73,7 +71,7 @@ def read(pieces: Iterator[bytes]) -> BlobIndex:
     entries: dict[str, Facts] = {}
     while len(entries) < count:
         names, kinds, modes, *facts = _load(pieces)
-        columns = (map(_TYPES.__getitem__, kinds), map(_MODES.__getitem__, modes), *facts)
+        columns = (map(_TYPES.__getitem__, kinds), map(MODES.__getitem__, modes), *facts)
         entries.update(zip(names, zip(*columns, strict=True), strict=True))
     names = list(entries)
     sizes_before = _numbers("Q", before)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer.blob_index import Piece
-from bridge.layer.facts import Facts
+from bridge.layer.facts import MODES, Facts
 from bridge.layer.json_stream import Scanner
 from bridge.layer.tar import EntryType
 
@@ -37,8 +37,6 @@ _TYPES = {
 _FILE = EntryType.FILE
 _LINKS = frozenset({EntryType.HARDLINK, EntryType.SYMLINK})
 _DEVICES = frozenset({EntryType.CHAR, EntryType.BLOCK})
-_MODES = tuple(range(0o10000))
-"""The one object for each mode: a table of contents has as many as it has entries."""
 _DIGEST = "sha256:"
 _MOST = 1 << 62
 _EMPTY = getsizeof("")
@@ -175,7 +173,7 @@ class TocBuilder:
             text += sum(len(key) + len(value) for key, value in pairs)
         if pairs or text >= _TEXT:
             self._hold(len(pairs) + text // _TEXT)
-        mode = _MODES[mode & 0o7777]
+        mode = MODES[mode & 0o7777]
         return name, (kind, mode, uid, gid, size, seconds, target, device, pairs)
 
     def _hold(self, count: int) -> None:
