@@ -32,6 +32,7 @@ from bridge.registry import referrers
 from bridge.registry.client import Client
 from bridge.registry.options import NetworkOptions
 from bridge.registry.push import Pusher
+from bridge.registry.transport import Transport
 from tools.images import build, cache
 from tools.images import layout as oci
 from tools.images.layout import Layout
@@ -345,6 +346,34 @@ def test_many_writers_lose_nothing(plain: Registry, packages: Layout) -> None:
     with ThreadPoolExecutor(8) as pool:
         expected = list(pool.map(attach, range(8)))
     assert sorted(listed(plain, "a/b", packages.digest)) == sorted(expected)
+
+
+def test_a_link_that_the_registry_is_about_to_write(plain: Registry, packages: Layout) -> None:
+    """It is empty for a moment when another client sends that blob, too; of a manifest that
+    names the blob it is then said that its digest is wrong."""
+    name = f"{plain.host}/a/b:v1"
+    publish(packages.reference, name)
+    raw = packages.blob(packages.digest).read_bytes()
+    layer = parse_document(raw).layers[0].digest
+    link = plain.storage / f"docker/registry/v2/repositories/a/b/_layers/sha256/{layer.hex}/link"
+    written = link.read_bytes()
+    link.write_bytes(b"")
+
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        link.write_bytes(written)
+
+    pusher = Pusher(
+        parse_registry_reference(name), OPTIONS, transport=Transport(OPTIONS, sleep=pause)
+    )
+    try:
+        assert pusher.push_manifest(raw, OCI_MANIFEST, "v2") == packages.digest
+    finally:
+        pusher.close()
+    assert len(pauses) == pusher.meter.retries == 1
+    assert raw_manifest(plain.host, "a/b:v2") == raw
 
 
 def test_a_referrer_that_was_deleted(plain: Registry, packages: Layout) -> None:

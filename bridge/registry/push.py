@@ -191,9 +191,17 @@ class Pusher:
         digest = Digest.of(raw)
         what = f"manifest {digest}"
         kind = {"Content-Type": media_type}
-        reply = self.send("PUT", f"manifests/{tag or digest}", kind, raw)
-        if reply.status not in _TAKEN:
-            raise self.failure(what, reply)
+        backoff = self.transport.backoff()
+        while (
+            reply := self.send("PUT", f"manifests/{tag or digest}", kind, raw)
+        ).status not in _TAKEN:
+            error = self.failure(what, reply)
+            # docker-registry says of a manifest that its digest is wrong, too, when it finds the
+            # link to a blob that it names empty: another client sends that blob just now, and the
+            # link is written again.
+            wrong = isinstance(error, VerificationFailed)
+            if not (wrong and self.transport.wait(backoff, self.meter)):
+                raise error
         _check_digest(what, digest, reply)
         return PutManifest(digest, reply.headers.get("OCI-Subject"))
 

@@ -418,6 +418,23 @@ def test_manifests(server: Server, pusher: Callable[..., Pusher], tag: str | Non
         pusher().push_manifest(b"{}", OCI_MANIFEST, tag)
 
 
+def test_a_manifest_is_sent_again_where_its_digest_is_doubted(
+    server: Server, pusher: Callable[..., Pusher]
+) -> None:
+    digest = Digest.of(b"{}")
+    doubt = Answer(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}')
+    taken = Answer(201, b"", {"Docker-Content-Digest": digest})
+    path = f"/v2/a/b/manifests/{digest}"
+    server.on(path, doubt, doubt, taken)
+    one = pusher()
+    assert one.push_manifest(b"{}", OCI_MANIFEST, None) == digest
+    assert ([seen.body for seen in server.seen], one.meter.retries) == ([b"{}"] * 3, 2)
+    server.on(path, doubt)
+    with pytest.raises(VerificationFailed, match="another digest"):
+        pusher().push_manifest(b"{}", OCI_MANIFEST, None)
+    assert len(server.seen) == 3 + 4
+
+
 def test_a_push_asks_for_the_right_to(server: Server, pusher: Callable[..., Pusher]) -> None:
     uploads = Uploads(server, SMALL)
     server.on("/token", Answer(200, b'{"token":"t"}'))
