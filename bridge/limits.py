@@ -158,6 +158,11 @@ RANGE_GAP_MOST = 256 * KIB
 """A larger gap is not fetched along for the time that it may save."""
 RANGE_GAPS_PERMILLE = 5
 """Of the bytes that are missing: what gaps may add to them to save round trips."""
+RANGE_CUT = 1 * MIB
+"""Larger ranges are asked for in pieces, of no less than this, while there are requests left."""
+RANGE_LIGHT = 64 * KIB
+"""Ranges up to this take a round trip rather than bandwidth: one of the connections fetches them
+first, while the others are at larger ones."""
 PARTS_REQUESTS_MOST = 194
 """For the parts of an image's layers, their tables of contents among them: more gaps are closed to
 keep to it, unless the layers are very many. With what else there is to ask for an upgrade takes

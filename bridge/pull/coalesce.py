@@ -7,12 +7,13 @@ answer are few.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bridge.limits import (
     PARTS_REQUESTS_MOST,
     RANGE_CONNECTIONS,
+    RANGE_CUT,
     RANGE_GAP_LEAST,
     RANGE_GAP_MOST,
     RANGE_GAPS_PERMILLE,
@@ -36,6 +37,11 @@ class Link:
             return RANGE_GAP_LEAST
         worth = int(self.round_trip * self.bytes_per_second / RANGE_CONNECTIONS)
         return max(RANGE_GAP_LEAST, min(worth, RANGE_GAP_MOST))
+
+    @property
+    def under_way(self) -> int:
+        """The bytes that come in the time of a round trip, 0 where that is not known."""
+        return int((self.round_trip or 0.0) * (self.bytes_per_second or 0.0))
 
 
 def joined(wanted: Sequence[Range]) -> list[Range]:
@@ -79,6 +85,22 @@ def coalesce(wanted: Sequence[Sequence[Range]], link: Link, spent: int = 0) -> l
     return [_close(ranges, those) for ranges, those in zip(wanted, closed, strict=True)]
 
 
+def cut(wanted: Sequence[Sequence[Range]], link: Link, spent: int = 0) -> list[list[Range]]:
+    """Return the ranges to ask for with large ones in pieces, as far as requests are left.
+
+    Several connections share the link. What is needed first comes at a fraction of its speed while
+    the others carry what is needed last; with pieces all of them are at what is needed soon. Each
+    is worth a round trip at least, and `spent` is as for `coalesce`.
+    """
+    left = PARTS_REQUESTS_MOST - spent - sum(len(ranges) for ranges in wanted)
+    sizes = [end - start for ranges in wanted for start, end in ranges]
+    most = max(sizes, default=0)
+    piece = max(RANGE_CUT, link.under_way)
+    while piece < most and sum((size - 1) // piece for size in sizes) > left:
+        piece *= 2
+    return [[part for each in ranges for part in _cut(each, piece)] for ranges in wanted]
+
+
 def covered(parts: Sequence[Range], ranges: Sequence[Range]) -> int:
     """Return how many bytes of ascending, disjoint `parts` lie in ascending, disjoint `ranges`."""
     found = at = 0
@@ -90,6 +112,12 @@ def covered(parts: Sequence[Range], ranges: Sequence[Range]) -> int:
                 break
             found += min(end, last) - max(start, first)
     return found
+
+
+def _cut(whole: Range, piece: int) -> Iterator[Range]:
+    start, end = whole
+    for at in range(start, end, piece):
+        yield at, min(at + piece, end)
 
 
 def _close(ranges: Sequence[Range], closed: set[int]) -> list[Range]:

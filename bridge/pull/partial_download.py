@@ -26,6 +26,7 @@ from bridge.pull import kept
 from bridge.pull.download import PATIENCE
 from bridge.pull.extents import Extents
 from bridge.pull.parts_file import PartsFile
+from bridge.pull.range_jobs import RangeJobs
 from bridge.registry.client import Client, WholeBlob
 from bridge.registry.meter import Meter
 
@@ -124,7 +125,9 @@ class PartialDownloads:
                 self._waiting.append(download)
             wanted = min(RANGE_CONNECTIONS, len(self._workers) + jobs)
             while len(self._workers) < wanted and not self._stopped:
-                worker = threading.Thread(target=self._work, name="ranges", daemon=True)
+                worker = threading.Thread(
+                    target=self._work, args=(not self._workers,), name="ranges", daemon=True
+                )
                 self._workers.append(worker)
                 worker.start()
             self._changed.notify_all()
@@ -134,7 +137,7 @@ class PartialDownloads:
         with self._changed:
             self._running.remove(download)
 
-    def _work(self) -> None:
+    def _work(self, light: bool) -> None:
         while True:
             with self._changed:
                 while not self._waiting and not self._stopped:
@@ -142,7 +145,7 @@ class PartialDownloads:
                 if self._stopped:
                     return
                 download = self._waiting.popleft()
-                job = download.take()
+                job = download.take(light=light)
                 if job is None:
                     continue
                 self._waiting.append(download)  # in turns, so that no layer waits for another
@@ -166,14 +169,15 @@ class PartialDownload:
         self._file = file
         self._coming = Extents()
         """What was asked for, and did not fail."""
-        self._jobs: deque[tuple[int, int]] = deque()
+        self._jobs = RangeJobs()
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._stopped = False
         self._users = 1
         for start, end in ranges:
             self._coming.add(start, end)
-            self._jobs.extend(file.missing(start, end))
+            for gap in file.missing(start, end):
+                self._jobs.add(*gap)
 
     @property
     def jobs(self) -> int:
@@ -207,7 +211,7 @@ class PartialDownload:
             came = not self._file.fetched.missing(start, end)
             self._file.discard(start, end)
             self._coming.add(start, end)
-            self._jobs.appendleft((start, end))
+            self._jobs.add_first(start, end)
         if came:
             self._owner.client.distrust(self._owner.reference, self._descriptor.digest)
         self._owner.serve(self, 1, first=True)
@@ -228,13 +232,14 @@ class PartialDownload:
         self._owner.ended(self)
         self._release()
 
-    def take(self) -> tuple[int, int] | None:
-        """Return what to fetch next, for `fetch`; None when there is nothing."""
+    def take(self, *, light: bool) -> tuple[int, int] | None:
+        """Return what to fetch next, for `fetch`, by preference a `light` one; None when there is
+        nothing."""
         with self._changed:
-            if not self._jobs:
-                return None
-            self._users += 1
-            return self._jobs.popleft()
+            job = self._jobs.take(light=light)
+            if job is not None:
+                self._users += 1
+            return job
 
     def fetch(self, start: int, end: int) -> None:
         """Fetch a stretch and keep it."""

@@ -19,7 +19,7 @@ from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor, ImageConfig, Manifest, layer_compression
 from bridge.ostree import refs
 from bridge.ostree.repository import Repository
-from bridge.pull.coalesce import Link, Range, coalesce
+from bridge.pull.coalesce import Link, Range, coalesce, cut
 from bridge.pull.content_index import Place
 from bridge.pull.encapsulation import Role, roles
 from bridge.pull.partial_plan import PartialPlan, missing, partial_plan
@@ -193,8 +193,10 @@ def in_parts(
             break
         whole |= much
         left = [at for at in found if at not in whole]
-        closed = coalesce([found[at].ranges for at in left], link, len(able) + len(whole))
+        spent = len(able) + len(whole)
+        closed = coalesce([found[at].ranges for at in left], link, spent)
         wanted, is_closed = dict(zip(left, closed, strict=True)), True
+    wanted = dict(zip(left, cut(closed, link, spent), strict=True))
     chosen = list(plans)
     for at, lacking in found.items():
         files = len(able[at].index.files)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import limits
-from bridge.pull.coalesce import Link, Range, coalesce, covered, joined
+from bridge.pull.coalesce import Link, Range, coalesce, covered, cut, joined
 
 K = 1024
 FAR = Link(round_trip=0.1, bytes_per_second=10e6)
@@ -105,6 +105,44 @@ def test_what_was_spent_leaves_less(blobs: int, spent: int, ranges: int) -> None
     assert all(found)
 
 
+M = limits.RANGE_CUT
+MOST = limits.PARTS_REQUESTS_MOST
+
+
+@pytest.mark.parametrize(
+    ("sizes", "link", "spent", "expected"),
+    [
+        ([], Link(), 0, []),
+        ([1, M], Link(), 0, [1, M]),
+        ([M + 1, 5, 3 * M], Link(), 0, [M, 1, 5, M, M, M]),
+        # Each is worth a round trip.
+        ([10 * M], Link(0.1, 40.0 * M), 0, [4 * M, 4 * M, 2 * M]),
+        ([10 * M], Link(0.1, None), 0, [M] * 10),
+        # Twice the size until there are requests for all of them.
+        ([10 * M], Link(), MOST - 10, [M] * 10),
+        ([10 * M], Link(), MOST - 9, [2 * M] * 5),
+        ([10 * M, 3 * M], Link(), MOST - 5, [4 * M, 4 * M, 2 * M, 3 * M]),
+        ([10 * M, 3 * M], Link(), MOST - 2, [10 * M, 3 * M]),
+        ([10 * M], Link(), MOST + 50, [10 * M]),
+    ],
+)
+def test_large_ranges_are_cut_while_requests_are_left(
+    sizes: list[int], link: Link, spent: int, expected: list[int]
+) -> None:
+    wanted, at = [], 7
+    for size in sizes:
+        wanted.append((at, at + size))
+        at += size + 100
+    [found] = cut([wanted], link, spent)
+    assert [end - start for start, end in found] == expected
+    assert joined(found) == wanted
+
+
+def test_requests_left_are_shared_by_all_blobs() -> None:
+    found = cut([[(0, 100 * M)], [], [(5, 5 + 100 * M), (200 * M, 201 * M)]], Link())
+    assert [len(each) for each in found] == [50, 0, 51]
+
+
 RANGES = st.lists(st.tuples(st.integers(1, 300_000), st.integers(1, 5000)), min_size=0, max_size=60)
 
 
@@ -125,3 +163,6 @@ def test_all_that_is_wanted_is_fetched(blobs: list[list[Range]], link: Link) -> 
         # Nothing begins or ends elsewhere than what is wanted.
         assert {start for start, _ in got} <= {start for start, _ in want}
         assert {end for _, end in got} <= {end for _, end in want}
+    pieces = cut(found, link)
+    assert [joined(each) for each in pieces] == found
+    assert sum(map(len, pieces)) <= max(MOST, sum(map(len, found)))

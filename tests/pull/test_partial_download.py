@@ -14,7 +14,7 @@ import pytest
 from support.images import file, image, write_layout
 
 from bridge.errors import BridgeError, NetworkError, NoSpace, RangeRefused
-from bridge.limits import RANGE_CONNECTIONS
+from bridge.limits import RANGE_CONNECTIONS, RANGE_LIGHT
 from bridge.oci.digest import Digest
 from bridge.oci.layout import Layout
 from bridge.oci.model import Descriptor, Manifest
@@ -236,6 +236,27 @@ def test_again_comes_first(repo: Repository) -> None:
         assert some.read(0, 1000) == DATA[:1000]
     place = client.asked.index((5000, 5001))
     assert place == RANGE_CONNECTIONS
+
+
+def test_one_connection_fetches_light_ranges_first(repo: Repository) -> None:
+    """While the others are at heavy ones, however many these are."""
+    gate = threading.Event()
+    heavy = RANGE_LIGHT + 1
+
+    def gated(start: int, end: int) -> Generator[bytes, None, None]:
+        assert end - start < heavy or gate.wait(10)
+        yield DATA[start:end]
+
+    client, parts = partial(repo, gated)
+    large = [(at, at + heavy) for at in range(0, 6 * heavy, heavy)]
+    small = [(at, at + 10) for at in range(6 * heavy, 6 * heavy + 1000, 20)]
+    with parts, parts.parts(BLOB, [*large, *small], Meter()) as some:
+        for each in small:
+            assert some.read(*each) == DATA[each[0] : each[1]]
+        assert sorted(client.asked)[: RANGE_CONNECTIONS - 1] == large[: RANGE_CONNECTIONS - 1]
+        gate.set()
+        assert some.read(0, 6 * heavy) == DATA[: 6 * heavy]
+    assert sorted(client.asked) == [*large, *small]
 
 
 def test_connections_are_shared_in_turns(repo: Repository) -> None:
