@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import marshal
 from array import array
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice, repeat
 from typing import Any
 
 from bridge.layer.blob_index import BlobIndex, File, Piece
@@ -19,6 +20,9 @@ from bridge.layer.tar import EntryType
 _TOGETHER = 8192
 """Entries, or files, of one piece: what is in memory twice for a while."""
 _TYPES = {each.value: each for each in EntryType}
+# As their own constructors, which are Python functions: there are a hundred thousand to make.
+_piece: Callable[[tuple[Any, ...]], Piece] = partial(tuple.__new__, Piece)
+_file: Callable[[tuple[Any, ...]], File] = partial(tuple.__new__, File)
 
 
 def flatten(index: BlobIndex) -> Iterator[bytes]:
@@ -78,10 +82,10 @@ def read(pieces: Iterator[bytes]) -> BlobIndex:
     files: list[File] = []
     while len(files) < len(sizes_before):
         ordinals, sizes, digests, offsets, counts, columns = _load(pieces)
-        each_piece = map(Piece, *columns)
-        of_files = (tuple(islice(each_piece, count)) for count in counts)
+        each_piece = map(_piece, zip(*columns, strict=True))
+        of_files = map(tuple, map(islice, repeat(each_piece), counts))
         paths = map(names.__getitem__, _numbers("L", ordinals))
-        files.extend(map(File, paths, sizes, digests, of_files, offsets))
+        files.extend(map(_file, zip(paths, sizes, digests, of_files, offsets, strict=True)))
     return BlobIndex(
         compression, tuple(files), sizes_before, packed, tar_size, end, held, entries, own
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +46,8 @@ class Known:
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._prefixes: dict[str, set[str]] = {}
+        self._all: set[str] | None = None
+        self._changes = 0
 
     def __contains__(self, checksum: str) -> bool:
         if checksum in self._repo.damaged:
@@ -55,21 +57,34 @@ class Known:
             names = self._prefixes[checksum[:2]] = self._list(checksum[:2])
         return checksum in names
 
-    def everything(self) -> set[str]:
+    def everything(self) -> Set[str]:
         """Return all of them but the damaged ones, and what else is named like one."""
-        for prefix in _names("objects", self._repo.fd):
-            if len(prefix) == 2 and prefix not in self._prefixes:
-                self._prefixes[prefix] = self._list(prefix)
-        return set().union(*self._prefixes.values()) - self._repo.damaged
+        found = self._all
+        if found is None:
+            changes = self._changes
+            for prefix in _names("objects", self._repo.fd):
+                if len(prefix) == 2 and prefix not in self._prefixes:
+                    self._prefixes[prefix] = self._list(prefix)
+            found = set().union(*self._prefixes.values())
+            if changes == self._changes:  # nobody has added one meanwhile
+                self._all = found
+        damaged = self._repo.damaged
+        return found - damaged if damaged else found
 
     def add(self, checksum: str) -> None:
         """Take that the object is there now."""
         if checksum not in self:
             self._prefixes[checksum[:2]].add(checksum)
+            self._changed()
 
     def forget(self) -> None:
         """Look again from now on."""
         self._prefixes = {}
+        self._changed()
+
+    def _changed(self) -> None:
+        self._changes += 1
+        self._all = None
 
     def _list(self, prefix: str) -> set[str]:
         ending = ".filez" if self._repo.mode == "archive" else ".file"

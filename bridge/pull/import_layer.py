@@ -31,7 +31,7 @@ from bridge.pull.content_index import ContentIndex, Place
 from bridge.pull.content_rows import ContentRows
 from bridge.pull.encapsulated import ingest_objects
 from bridge.pull.encapsulation import Role
-from bridge.pull.ingest import ingest
+from bridge.pull.ingest import OnFile, ingest
 from bridge.pull.layer import Layer
 from bridge.pull.partial_plan import PartialPlan
 from bridge.pull.plan import LayerPlan
@@ -193,7 +193,7 @@ class LayerImporter:
                 transaction,
                 allowance,
                 (lambda: transaction.holds(only)) if only else None,
-                on_file=_both(_both(rows.on_file, share), None if record is None else record.file),
+                on_file=_all(rows.on_file, share, None if record is None else record.file),
                 on_skeleton=None if record is None else record.rest,
                 on_entry=self._check(wanted),
             )
@@ -272,16 +272,15 @@ class LayerImporter:
         self.last_read = max(self.last_read, time.monotonic())
 
 
-def _both(
-    one: Callable[[int, str], None] | None, other: Callable[[int, str], None] | None
-) -> Callable[[int, str], None] | None:
-    """Return what tells both, where there are two."""
-    if one is None or other is None:
-        return one or other
+def _all(*hooks: OnFile | None) -> OnFile | None:
+    """Return what tells all of them that there are."""
+    some = [each for each in hooks if each is not None]
+    if len(some) < 2:
+        return some[0] if some else None
 
     def tell(offset: int, checksum: str) -> None:
-        one(offset, checksum)
-        other(offset, checksum)
+        for each in some:
+            each(offset, checksum)
 
     return tell
 

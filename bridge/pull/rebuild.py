@@ -59,6 +59,8 @@ class Rebuild:
         self._careful = careful
         self._fetched = fetched
         self._wrong = wrong
+        self._used = 0
+        """Bytes of the blob since they were told last."""
         self._told: set[str] = set()
         self._compression = inside.index.compression
 
@@ -69,7 +71,7 @@ class Rebuild:
             batch.append(part)
             size += len(part)
             if size >= BLOB_BUFFER:
-                self._fetched(0)  # nothing, but whoever counts may have reasons to end this
+                self._tell()
                 # A large one stays as it is: fewer copies, and zeros are seen to be such.
                 if len(batch) > 1 and len(part) >= BLOB_BUFFER:
                     yield b"".join(batch[:-1])
@@ -78,8 +80,14 @@ class Rebuild:
                     yield b"".join(batch)
                 batch.clear()
                 size = 0
+        self._tell()
         if batch:
             yield b"".join(batch)
+
+    def _tell(self) -> None:
+        """Tell how much was used up, be it nothing: who counts may have reasons to end this."""
+        used, self._used = self._used, 0
+        self._fetched(used)
 
     def _parts_of_it(self) -> Iterator[bytes]:
         index = self._inside.index
@@ -200,7 +208,7 @@ class Rebuild:
         where = self._plan.missing.pieces.get(piece.digest)
         if where is not None:
             packed = self._parts.read(*where)
-            self._fetched(len(packed))
+            self._used += len(packed)
             data = self._unpack(packed, piece)
             if data is not None:
                 return data
@@ -234,7 +242,7 @@ class Rebuild:
     def _slices(self, start: int, end: int) -> Iterator[bytes]:
         for at in range(start, end, BLOB_BUFFER):
             packed = self._parts.read(at, min(at + BLOB_BUFFER, end))
-            self._fetched(len(packed))
+            self._used += len(packed)
             yield packed
 
     def _bad(self, piece: Piece) -> VerificationFailed:
