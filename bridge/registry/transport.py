@@ -28,7 +28,7 @@ from bridge.registry.message import REDIRECTS, Request, origin, redirected
 from bridge.registry.meter import Meter, RateLimit
 from bridge.registry.observed import BEGINNING, HostSpeed, Observed
 from bridge.registry.options import NetworkOptions
-from bridge.registry.session import Adapter, Session
+from bridge.registry.session import Session
 from bridge.registry.throttle import Throttle
 from bridge.registry.tls import tls_context
 
@@ -165,7 +165,6 @@ class Transport:
         self._sessions: dict[_Peer, queue.SimpleQueue[Session]] = {}
         self._contexts: dict[_Peer, ssl.SSLContext] = {}
         self._schemes: dict[str, str] = {}
-        self._proxies: dict[_Peer, dict[str, str]] = {}
         self._speeds: dict[str, HostSpeed] = {}
 
     def base_url(self, host: str, meter: Meter, *, insecure: bool = False) -> str:
@@ -284,7 +283,7 @@ class Transport:
         self, request: Request, key: _Peer, meter: Meter, leave: Callable[[], None]
     ) -> Response:
         netloc, idle = key[1], self.options.timeouts.idle
-        session = self._take(key)
+        session = self._take(key, request.url)
         warm, asked = session.warm, time.monotonic()
         try:
             body: Any = request.body
@@ -292,16 +291,12 @@ class Transport:
                 body = Paced(body, self._rate)
             elif body and self._rate is not None:
                 self._rate.take(len(body))
-            prepared = requests.Request(
-                request.method, request.url, {**self._headers, **request.headers}, data=body
-            ).prepare()
             raw = session.send(
-                prepared,
-                stream=True,
-                allow_redirects=False,
-                timeout=(self.options.timeouts.connect, idle),
-                verify=not request.insecure,
-                proxies=self._proxies_for(key, request.url),
+                request.method,
+                request.url,
+                {**self._headers, **request.headers},
+                body,
+                (self.options.timeouts.connect, idle),
             )
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             session.close()
@@ -328,25 +323,20 @@ class Transport:
 
         return Response(raw, meter, self._rate, idle, self._clock, speed, done)
 
-    def _proxies_for(self, key: _Peer, url: str) -> dict[str, str]:
-        """Return what the environment says; to look it up takes a tenth of a small request."""
-        with self._lock:
-            if key not in self._proxies:
-                self._proxies[key] = get_environ_proxies(url, None)
-            return self._proxies[key]
-
     def _speed(self, host: str) -> HostSpeed:
         with self._lock:
             return self._speeds.setdefault(host, HostSpeed())
 
-    def _take(self, key: _Peer) -> Session:
+    def _take(self, key: _Peer, url: str) -> Session:
         """Return a session that no other thread uses until it is given back."""
         with self._lock:
             pool = self._sessions.setdefault(key, queue.SimpleQueue())
         try:
             return pool.get_nowait()
         except queue.Empty:
-            return Session(Adapter(self._context(key) if key[0] == "https" else None))
+            context = self._context(key) if key[0] == "https" else None
+            proxies = get_environ_proxies(url, None)
+            return Session(context, verify=not key[2], proxies=proxies)
 
     def _context(self, key: _Peer) -> ssl.SSLContext:
         with self._lock:
