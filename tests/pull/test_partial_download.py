@@ -240,11 +240,13 @@ def test_again_comes_first(repo: Repository) -> None:
 
 def test_one_connection_fetches_light_ranges_first(repo: Repository) -> None:
     """While the others are at heavy ones, however many these are."""
-    gate = threading.Event()
+    gate, busy = threading.Event(), threading.Semaphore(0)
     heavy = RANGE_LIGHT + 1
 
     def gated(start: int, end: int) -> Generator[bytes, None, None]:
-        assert end - start < heavy or gate.wait(10)
+        if end - start == heavy:
+            busy.release()
+            assert gate.wait(10)
         yield DATA[start:end]
 
     client, parts = partial(repo, gated)
@@ -253,6 +255,8 @@ def test_one_connection_fetches_light_ranges_first(repo: Repository) -> None:
     with parts, parts.parts(BLOB, [*large, *small], Meter()) as some:
         for each in small:
             assert some.read(*each) == DATA[each[0] : each[1]]
+        for _ in range(RANGE_CONNECTIONS - 1):
+            assert busy.acquire(timeout=10)
         assert sorted(client.asked)[: RANGE_CONNECTIONS - 1] == large[: RANGE_CONNECTIONS - 1]
         gate.set()
         assert some.read(0, 6 * heavy) == DATA[: 6 * heavy]

@@ -141,6 +141,17 @@ def test_an_empty_blob(server: Server, pusher: Callable[..., Pusher]) -> None:
     assert send(pusher(), b"") is Outcome.PUSHED
 
 
+def test_requests_without_a_body_say_so_each_time(
+    server: Server, pusher: Callable[..., Pusher]
+) -> None:
+    """Some servers take no POST without a length (411)."""
+    Uploads(server, SMALL)
+    one = pusher()
+    for _ in range(3):
+        one.begin(Digest.of(SMALL))
+    assert [seen.headers["content-length"] for seen in server.seen] == ["0"] * 3
+
+
 def test_a_large_blob_goes_in_parts(server: Server, pusher: Callable[..., Pusher]) -> None:
     uploads = Uploads(server, LARGE)
     told: list[int] = []
