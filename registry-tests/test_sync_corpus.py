@@ -214,7 +214,7 @@ def _listed(storage: Path) -> dict[tuple[str, str], str]:
     root = storage / "docker/registry/v2/repositories"
     return {
         (repository.relative_to(root).as_posix(), tag): digest
-        for repository in (each.parent for each in root.glob("**/_manifests"))
+        for repository in corpus.repositories(storage)
         for tag, digest in corpus.tags(repository).items()
     }
 

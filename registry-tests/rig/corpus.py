@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import os
 import random
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
@@ -281,14 +282,27 @@ def holes(storage: Path) -> list[str]:
     Nothing is taken for granted of which images are there: those that are have to be whole.
     """
     found: list[str] = []
-    for place in sorted((storage / _REPOSITORIES).glob("**/_manifests")):
-        repository = place.parent
+    for repository in repositories(storage):
         seen: set[str] = set()
         for tag, digest in tags(repository).items():
             found += [
                 f"{repository.name}:{tag}: {why}" for why in _follow(repository, digest, seen)
             ]
     return found
+
+
+def repositories(storage: Path) -> list[Path]:
+    """The directory of each repository of a docker-registry that has manifests, in order.
+
+    Their own directories begin with `_`, which no name does; what a registry does in those of
+    uploads, it may do while this looks.
+    """
+    found = []
+    for place, below, _ in os.walk(storage / _REPOSITORIES):
+        if "_manifests" in below:
+            found.append(Path(place))
+        below[:] = [each for each in below if not each.startswith("_")]
+    return sorted(found)
 
 
 def tags(repository: Path) -> dict[str, str]:

@@ -45,6 +45,8 @@ class CountingProxy:
         self.wire = Wire(bits_per_second)
         self.closing = threading.Event()
         self._lock = threading.Lock()
+        self._connections = 0
+        self._left = threading.Condition(self._lock)
         self._log: list[Exchange] = []
         self._faults: list[tuple[str, Fault, bool]] = []
         self.cut_uploads: list[int] = []
@@ -134,6 +136,20 @@ class CountingProxy:
             self._log.append(exchange)
         return exchange
 
+    def count_connections(self, change: int) -> None:
+        with self._left:
+            self._connections += change
+            self._left.notify_all()
+
+    def wait_for_clients_to_leave(self) -> None:
+        """Returns when no client is connected, and the registry has answered all they had asked.
+
+        What a client sent before it was killed is still in the kernel then, or with the registry.
+        """
+        with self._left:
+            if not self._left.wait_for(lambda: not self._connections, timeout=60):
+                raise TimeoutError(f"{self._connections} clients stay connected")
+
 
 class Wire:
     """What all connections share: so many bits of bodies a second, None for any number."""
@@ -195,6 +211,16 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     proxy: CountingProxy
     tls: ssl.SSLContext | None = None
+
+    def process_request(self, request: object, client_address: object) -> None:
+        self.proxy.count_connections(1)
+        super().process_request(request, client_address)  # type: ignore[arg-type]
+
+    def process_request_thread(self, request: object, client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+        finally:
+            self.proxy.count_connections(-1)
 
     def finish_request(self, request: object, client_address: object) -> None:
         assert isinstance(request, socket.socket)

@@ -158,6 +158,7 @@ def kill(mirror: Mirror, moment: float) -> Killed:
         ended = True
         text = said.decode(errors="replace")
         faults = [f"exit code {process.returncode}: {text}"] if process.returncode else []
+    mirror.target.wait_for_clients_to_leave()
     faults += corpus.holes(mirror.copy.storage)
     came = set(fetched(mirror.source))
     again = sorted(came & there - mirror.flying)
