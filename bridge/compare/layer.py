@@ -15,7 +15,7 @@ from bridge.compare.encapsulated import Object, file_at, identity, link_target, 
 from bridge.compare.spool import Spool
 from bridge.errors import MalformedImage
 from bridge.layer.allowance import LayerAllowance
-from bridge.layer.blob_index import BlobIndex, File
+from bridge.layer.blob_index import BlobIndex, File, Placed
 from bridge.layer.tar import Entry, EntryType, TarReader
 from bridge.limits import BLOB_BUFFER
 from bridge.oci.digest import Digest
@@ -82,8 +82,8 @@ class LayerFacts:
 def of_index(index: BlobIndex, blob: Digest, allowance: LayerAllowance) -> LayerFacts:
     """Return what a blob says of itself; `MalformedImage` where that is no archive."""
     facts = LayerFacts(index=index, blob=blob)
-    files = {file.offset: file for file in index.files}
-    reader = TarReader(_stood_in(index), on_hole=allowance.hole)
+    files: Placed = {}
+    reader = TarReader(_stood_in(index, files), on_hole=allowance.hole)
     for entry in reader:
         allowance.name(entry.path)
         digest, file = b"", None
@@ -151,9 +151,9 @@ def of_stream(
     return facts
 
 
-def _stood_in(index: BlobIndex) -> Iterator[bytes]:
-    """Yield the tar stream with zeros for the content of its files."""
-    for part in index.skeleton():
+def _stood_in(index: BlobIndex, placed: Placed) -> Iterator[bytes]:
+    """Yield the tar stream with zeros for the content of its files; `placed` gets them before."""
+    for part in index.skeleton(placed):
         if isinstance(part, bytes):
             yield part
             continue

@@ -1,10 +1,13 @@
 """What a layer's blob says of its own inside: which bytes of it are which part of which file.
 
 Two formats say it, in a table of contents at the blob's end: zstd:chunked, which has the tar
-stream's other bytes beside it as a tar-split, and eStargz, from whose table they can be made
-again. Either way the layer's tar stream is a *skeleton* (headers, padding, the archive's end) with
+stream's other bytes beside it as a tar-split, and eStargz, from whose table a tar-split can be
+made. Either way the layer's tar stream is a *skeleton* (headers, padding, the archive's end) with
 the files' content put in, and every piece of content can be unpacked by itself. All of it is a
 hint: it saves bytes, and is believed only once the stream that was built hashes to the DiffID.
+
+What to fetch is seen by the table of contents alone. The tar-split is packed until the stream is
+made, for to read one takes as long as to read the table.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bridge.layer.compression import decompress
+from bridge.errors import MalformedImage
+from bridge.layer.compression import OUTPUT_CHUNK, document
 from bridge.layer.facts import Facts, checker
+from bridge.layer.header import BLOCK
 from bridge.layer.tar import Entry
+from bridge.layer.tar_split import read_tar_split
 
 
 class Piece(NamedTuple):
@@ -37,31 +43,32 @@ class File(NamedTuple):
     """A regular file with content."""
 
     path: str
-    """As it stands in the archive, unchecked."""
+    """As it stands in the archive, unchecked. No other one has it."""
     size: int
     digest: bytes
     """The sha256 (32 bytes) claimed for all of it."""
     pieces: tuple[Piece, ...]
     """In order, without gaps: their sizes add up to `size`. One piece has the file's digest."""
-    offset: int
-    """Where in the tar stream its content begins."""
+
+
+Placed = dict[int, File]
+"""Files by where in the tar stream their content begins, those that came so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobIndex:
-    """The index of one layer's blob, checked for sense: offsets within the blob and ascending,
-    sizes bounded, names given once, table of contents and skeleton naming the same files."""
+    """The index of one layer's blob. Its table of contents is checked for sense: offsets within
+    the blob and ascending, sizes bounded, names given once. Of its tar-split no more is known than
+    that it is the one that the table means."""
 
     compression: Literal["zstd", "gzip"]
     """Of each piece."""
     files: tuple[File, ...]
-    """In the order of the tar stream."""
-    before: Sequence[int]
-    """Bytes of the skeleton before each of them; what is left of it comes after the last."""
-    packed: Sequence[bytes]
-    """The skeleton, without the files: a zstd frame, in pieces."""
-    tar_size: int
-    """Bytes of the tar stream."""
+    """In the order of the table of contents, which is the tar stream's with all known writers."""
+    tar_split: Sequence[bytes]
+    """The skeleton as a tar-split, compressed with zstd, in pieces."""
+    tar_split_size: int
+    """Bytes of it, unpacked."""
     end: int
     """Where in the blob the content ends and the table of contents begins."""
     held: int
@@ -71,23 +78,41 @@ class BlobIndex:
     own: str = ""
     """The name of an entry that is the table itself, and so is not in it."""
 
-    def skeleton(self) -> Iterator[bytes | File]:
-        """Yield the parts of the tar stream in order: bytes as they are, and each of `files` where
-        its content belongs."""
-        chunks = decompress(self.packed, "zstd")
-        data, at = b"", 0
-        for file, size in zip(self.files, self.before, strict=True):
-            while size > len(data) - at:
-                if at < len(data):
-                    yield data[at:]
-                    size -= len(data) - at
-                data, at = next(chunks), 0
-            if size:
-                yield data[at : at + size]
-                at += size
+    @property
+    def least_size(self) -> int:
+        """Bytes of the tar stream, but for what of its headers takes more than a block each."""
+        return sum(BLOCK - facts[4] // -BLOCK * BLOCK for facts in self.entries.values())
+
+    def skeleton(self, placed: Placed | None = None) -> Iterator[bytes | File]:
+        """Yield the parts of the tar stream in order: bytes as they are, up to `OUTPUT_CHUNK` in a
+        part, and each of `files` where its content belongs. `placed` gets each before the bytes
+        that come before it: whoever reads its header may look for it.
+
+        Raises `MalformedImage` where the tar-split is none, or has not these files.
+        """
+        left = {file.path: file for file in self.files}
+        at = 0
+        before = b""
+        for part in read_tar_split(document(self.tar_split, self.tar_split_size)):
+            if isinstance(part, bytes):
+                yield from _chunks(before)
+                before = part
+                at += len(part)
+                continue
+            file = left.pop(part.name, None)
+            if file is None or file.size != part.size:
+                raise MalformedImage(
+                    f"its tar-split and its table of contents disagree on {part.name!r:.300}"
+                )
+            if placed is not None:
+                placed[at] = file
+            at += file.size
+            yield from _chunks(before)
+            before = b""
             yield file
-        yield data[at:]
-        yield from chunks
+        yield from _chunks(before)
+        for lacking in left:
+            raise MalformedImage(f"its tar-split lacks {lacking!r:.300}")
 
     def check(self) -> Callable[[Entry | None], None]:
         """Return a function that takes the stream's entries one by one as a tar reader sees them,
@@ -106,3 +131,8 @@ class BlobIndex:
                 held(entry)
 
         return check
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), OUTPUT_CHUNK):
+        yield data[start : start + OUTPUT_CHUNK]

@@ -39,6 +39,19 @@ def decompress(chunks: Iterable[bytes], compression: str) -> Iterator[bytes]:
     return _decompress(iter(chunks), compression)
 
 
+def document(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield what a zstd-compressed document unpacks to, which must be `size` bytes: no more of it
+    is unpacked than shows that it is not. Raises `MalformedImage` as `decompress` does."""
+    left = size
+    for chunk in decompress(chunks, "zstd"):
+        left -= len(chunk)
+        if left < 0:
+            break
+        yield chunk
+    if left:
+        raise MalformedImage("its index is not of the size that the manifest gives")
+
+
 def _decompress(chunks: Iterator[bytes], compression: str) -> Iterator[bytes]:
     head = b""
     for chunk in chunks:

@@ -15,8 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +27,8 @@ from bridge.layer.compression import decompress
 from bridge.layer.go_header import GoHeader
 from bridge.layer.header import BLOCK, parse_header
 from bridge.layer.json_stream import Scanner
-from bridge.layer.toc import TocBuilder
+from bridge.layer.tar_split import PackedTarSplit
+from bridge.layer.toc import Toc, TocBuilder
 
 ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
 TOC_NAME = "stargz.index.json"
@@ -142,46 +142,30 @@ class Table:
                 data = more
 
 
-class Contents:
-    """What a table of contents says, told to whoever makes the stream again: `add` takes bytes of
-    the tar stream, `content` that a file's of that size follows, and returns its place."""
+def contents(table: Table, end: int, most: int, split: PackedTarSplit) -> Toc:
+    """Return what the table says of a blob whose content ends at `end`, which may hold `most`;
+    `split` is told what the tar stream has been.
 
-    def __init__(
-        self,
-        table: Table,
-        end: int,
-        most: int,
-        add: Callable[[bytes], None],
-        content: Callable[[int], int],
-    ) -> None:
-        """Read the table of a blob whose content ends at `end`, which may hold `most`.
-
-        Raises `MalformedImage` if it is wrong.
-        """
-        builder = TocBuilder(end, most)
-        names = _Owners()
-        offsets = array("Q")
-        for entry in _with_ends(_entries(table.json()), end):
-            builder.add(entry)
-            if entry["type"] == "chunk":
-                continue
-            seconds, *_, xattrs = builder.entries[entry["name"]][5:]
-            header = _header(entry, seconds, xattrs, names)
-            add(go_header.render(header))
-            if header.size:
-                offsets.append(content(header.size))
-                add(bytes(-header.size % BLOCK))
-        found = builder.toc(None)
-        if TOC_NAME in found.entries:
-            raise MalformedImage(f"its table of contents has {TOC_NAME}, which is itself")
-        for chunk in table.stream():
-            add(chunk)
-        self.held = found.held
-        self.entries = found.entries
-        self.files = [
-            File(name, file.size, file.digest, file.pieces, offset)
-            for (name, file), offset in zip(found.files.items(), offsets, strict=True)
-        ]
+    Raises `MalformedImage` if it is wrong.
+    """
+    builder = TocBuilder(end, most)
+    names = _Owners()
+    for entry in _with_ends(_entries(table.json()), end):
+        builder.add(entry)
+        if entry["type"] == "chunk":
+            continue
+        seconds, *_, xattrs = builder.entries[entry["name"]][5:]
+        header = _header(entry, seconds, xattrs, names)
+        split.add(go_header.render(header))
+        if header.size:
+            split.content(header.name, header.size)
+            split.add(bytes(-header.size % BLOCK))
+    found = builder.toc(None)
+    if TOC_NAME in found.entries:
+        raise MalformedImage(f"its table of contents has {TOC_NAME}, which is itself")
+    for chunk in table.stream():
+        split.add(chunk)
+    return found
 
 
 def compare(parts: Iterable[bytes | File], head: bytes) -> None:

@@ -26,16 +26,11 @@ _file: Callable[[tuple[Any, ...]], File] = partial(tuple.__new__, File)
 
 
 def flatten(index: BlobIndex) -> Iterator[bytes]:
-    """Yield the pieces of an index: `flat_index.read` makes it of them.
-
-    Raises `ValueError` before the first one where the table of contents has its files in another
-    order than the tar stream, as no writer does.
-    """
-    ordinals = _ordinals(index)
+    """Yield the pieces of an index: `flat_index.read` makes it of them."""
     yield marshal.dumps(
         (
-            *(index.compression, array("Q", index.before).tobytes(), list(index.packed)),
-            *(index.tar_size, index.end, index.held, index.own, len(index.entries)),
+            *(index.compression, list(index.tar_split), index.tar_split_size, index.end),
+            *(index.held, index.own, len(index.entries), len(index.files)),
         )
     )
     entries = iter(index.entries.items())
@@ -43,59 +38,32 @@ def flatten(index: BlobIndex) -> Iterator[bytes]:
         kinds, *facts = zip(*(each for _name, each in part), strict=True)
         columns = [[name for name, _facts in part], [kind.value for kind in kinds], *facts]
         yield marshal.dumps(columns)
+    ordinal_of = dict(zip(index.entries, range(len(index.entries)), strict=True))
     for at in range(0, len(index.files), _TOGETHER):
-        files = index.files[at : at + _TOGETHER]
-        _paths, sizes, digests, pieces, offsets = zip(*files, strict=True)
+        paths, sizes, digests, pieces = zip(*index.files[at : at + _TOGETHER], strict=True)
+        ordinals = array("L", map(ordinal_of.__getitem__, paths)).tobytes()
         each_piece = zip(*(piece for several in pieces for piece in several), strict=True)
-        yield marshal.dumps(
-            (
-                *(ordinals[at : at + _TOGETHER].tobytes(), sizes, digests, offsets),
-                *(list(map(len, pieces)), tuple(each_piece)),
-            )
-        )
-
-
-def _ordinals(index: BlobIndex) -> array[int]:
-    """Return which of the entries each file is."""
-    entries = enumerate(index.entries)
-    found = array("L")
-    for file in index.files:
-        for at, name in entries:
-            if name == file.path:
-                found.append(at)
-                break
-        else:
-            raise ValueError("files in another order than their entries")
-    return found
+        yield marshal.dumps((ordinals, sizes, digests, list(map(len, pieces)), tuple(each_piece)))
 
 
 def read(pieces: Iterator[bytes]) -> BlobIndex:
     """Return the index that `flatten` made these pieces of; no more of them are taken."""
-    compression, before, packed, tar_size, end, held, own, count = _load(pieces)
+    compression, tar_split, tar_split_size, end, held, own, count, of_files = _load(pieces)
     entries: dict[str, Facts] = {}
     while len(entries) < count:
         names, kinds, modes, *facts = _load(pieces)
         columns = (map(_TYPES.__getitem__, kinds), map(MODES.__getitem__, modes), *facts)
         entries.update(zip(names, zip(*columns, strict=True), strict=True))
     names = list(entries)
-    sizes_before = _numbers("Q", before)
     files: list[File] = []
-    while len(files) < len(sizes_before):
-        ordinals, sizes, digests, offsets, counts, columns = _load(pieces)
+    while len(files) < of_files:
+        ordinals, sizes, digests, counts, columns = _load(pieces)
         each_piece = map(_piece, zip(*columns, strict=True))
-        of_files = map(tuple, map(islice, repeat(each_piece), counts))
-        paths = map(names.__getitem__, _numbers("L", ordinals))
-        files.extend(map(_file, zip(paths, sizes, digests, of_files, offsets, strict=True)))
-    return BlobIndex(
-        compression, tuple(files), sizes_before, packed, tar_size, end, held, entries, own
-    )
+        several = map(tuple, map(islice, repeat(each_piece), counts))
+        paths = map(names.__getitem__, memoryview(ordinals).cast("L"))
+        files.extend(map(_file, zip(paths, sizes, digests, several, strict=True)))
+    return BlobIndex(compression, tuple(files), tar_split, tar_split_size, end, held, entries, own)
 
 
 def _load(pieces: Iterator[bytes]) -> Any:
     return marshal.loads(next(pieces))
-
-
-def _numbers(kind: str, data: bytes) -> array[int]:
-    found = array(kind)
-    found.frombytes(data)
-    return found

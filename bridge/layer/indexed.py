@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
-
-import zstandard
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer import estargz, toc, zstd_chunked
-from bridge.layer.blob_index import BlobIndex, File
-from bridge.layer.compression import decompress
+from bridge.layer.blob_index import BlobIndex
+from bridge.layer.compression import document
 from bridge.layer.estargz import EstargzLocation
-from bridge.layer.facts import Facts
-from bridge.layer.tar_split import read_tar_split
+from bridge.layer.tar_split import PackedTarSplit
+from bridge.layer.toc import Toc
 from bridge.layer.zstd_chunked import ChunkedLocation
-
-_TOGETHER = 64 * 1024
-"""Bytes of headers that are compressed at once."""
 
 Location = ChunkedLocation | EstargzLocation
 
@@ -73,25 +67,12 @@ def compare(index: BlobIndex, head: Callable[[int], bytes]) -> None:
 
 
 def _read_chunked(location: ChunkedLocation, tail: bytes, most: int) -> BlobIndex:
-    packed_toc, packed_split = zstd_chunked.split(location, tail)
-    found = toc.parse_toc(_unpacked(packed_toc, location.toc.size), location.start, most)
-    if found.tar_split_digest != hashlib.sha256(packed_split).digest():
+    packed_toc, tar_split = zstd_chunked.split(location, tail)
+    found = toc.parse_toc(document(_steps(packed_toc), location.toc.size), location.start, most)
+    if found.tar_split_digest != hashlib.sha256(tar_split).digest():
         raise MalformedImage("its tar-split has not the digest that its table of contents gives")
-    skeleton = _Skeleton()
-    for part in read_tar_split(_unpacked(packed_split, location.tar_split.size)):
-        if isinstance(part, bytes):
-            skeleton.add(part)
-            continue
-        name = part.name
-        content = found.files.pop(name, None)
-        if content is None or content.size != part.size:
-            raise MalformedImage(
-                f"its tar-split and its table of contents disagree on {name!r:.300}"
-            )
-        skeleton.file(File(*content, skeleton.offset))
-    for lacking in found.files:
-        raise MalformedImage(f"its tar-split lacks {lacking!r:.300}")
-    return skeleton.index("zstd", location.start, found.held, found.entries)
+    split = list(_steps(tar_split)), location.tar_split.size
+    return _index("zstd", found, split, location.start)
 
 
 def _read_estargz(location: EstargzLocation, tail: bytes, most: int) -> BlobIndex:
@@ -102,91 +83,23 @@ def _read_estargz(location: EstargzLocation, tail: bytes, most: int) -> BlobInde
     if end < start:
         raise MoreNeeded(end)
     table = estargz.Table(tail[end - start : -footer], location.toc_digest)
-    skeleton = _Skeleton()
-    contents = estargz.Contents(table, end, most, skeleton.add, skeleton.content)
-    skeleton.files = contents.files
-    return skeleton.index("gzip", end, contents.held, contents.entries, estargz.TOC_NAME)
+    split = PackedTarSplit()
+    found = estargz.contents(table, end, most, split)
+    return _index("gzip", found, split.finish(), end, estargz.TOC_NAME)
 
 
-class _Skeleton:
-    """The bytes between files, compressed: headers, which take next to nothing so, and are quicker
-    to have again than from a tar-split."""
-
-    def __init__(self) -> None:
-        self.files: list[File] = []
-        self.offset = 0
-        """Bytes of the tar stream so far."""
-        self._before = array("Q")  # of the bytes before each file
-        self._size = 0
-        self._compressor: Any = zstandard.ZstdCompressor(1).compressobj()
-        self._packed: list[bytes] = []
-        self._waiting: list[bytes] = []
-        self._waits = 0
-
-    def add(self, data: bytes) -> None:
-        size = len(data)
-        self._size += size
-        self.offset += size
-        self._waiting.append(data)
-        self._waits += size
-        if self._waits >= _TOGETHER:
-            self._pack()
-
-    def _pack(self) -> None:
-        if packed := self._compressor.compress(b"".join(self._waiting)):
-            self._packed.append(packed)
-        self._waiting.clear()
-        self._waits = 0
-
-    def file(self, file: File) -> None:
-        self.files.append(file)
-        self.content(file.size)
-
-    def content(self, size: int) -> int:
-        """Take that content of a file follows, which is added to `files` later; return where."""
-        at = self.offset
-        self._before.append(self._size)
-        self._size = 0
-        self.offset += size
-        return at
-
-    def index(
-        self,
-        compression: Literal["zstd", "gzip"],
-        end: int,
-        held: int,
-        entries: Mapping[str, Facts],
-        own: str = "",
-    ) -> BlobIndex:
-        """Take that there is no more, and return all of it with what a table says."""
-        if self.offset > limits.CONTENT_MAX:
-            raise MalformedImage(
-                f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit"
-            )
-        self._pack()
-        self._packed.append(self._compressor.flush())
-        return BlobIndex(
-            compression,
-            tuple(self.files),
-            self._before,
-            self._packed,
-            self.offset,
-            end,
-            held,
-            entries,
-            own,
-        )
+def _index(
+    compression: Literal["zstd", "gzip"],
+    found: Toc,
+    split: tuple[list[bytes], int],
+    end: int,
+    own: str = "",
+) -> BlobIndex:
+    if sum(file.size for file in found.files) > limits.CONTENT_MAX:
+        raise MalformedImage(f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit")
+    return BlobIndex(compression, tuple(found.files), *split, end, found.held, found.entries, own)
 
 
-def _unpacked(packed: memoryview, size: int) -> Iterable[bytes]:
-    """Yield what a compressed document unpacks to, which must be `size` bytes."""
-    left = size
+def _steps(packed: memoryview) -> Iterator[bytes]:
     step = limits.BLOB_BUFFER
-    parts = (bytes(packed[at : at + step]) for at in range(0, len(packed), step))
-    for chunk in decompress(parts, "zstd"):
-        left -= len(chunk)
-        if left < 0:
-            break
-        yield chunk
-    if left:
-        raise MalformedImage("its index is not of the size that the manifest gives")
+    return (bytes(packed[at : at + step]) for at in range(0, len(packed), step))

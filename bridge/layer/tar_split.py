@@ -18,6 +18,8 @@ from bridge import limits
 from bridge.errors import MalformedImage
 
 _FILE, _SEGMENT = 1, 2
+_SEGMENT_MOST = 64 * limits.KIB
+"""Bytes of the stream that are put into one line here."""
 _START = b'{"type":2,"payload":"'
 _REST = re.compile(
     rb'","position":([0-9]{1,9})\}\n'
@@ -177,7 +179,7 @@ class TarSplitWriter:
     def __init__(self) -> None:
         self._position = 0
 
-    def segment(self, data: bytes) -> bytes:
+    def segment(self, data: bytes | bytearray) -> bytes:
         """Return the line for bytes of the stream."""
         text = base64.b64encode(data).decode()
         return self._line(f'{{"type":2,"payload":"{text}"')
@@ -204,6 +206,47 @@ class TarSplitWriter:
         line = f'{start},"position":{self._position}}}\n'
         self._position += 1
         return line.encode()
+
+
+class PackedTarSplit:
+    """Makes a tar-split, compressed, of the parts of a tar stream as they come."""
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._lines = TarSplitWriter()
+        self._compressor: Any = zstandard.ZstdCompressor(1).compressobj()
+        self._packed: list[bytes] = []
+        self._size = 0
+        self._waiting = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Take bytes that are no file's content."""
+        self._waiting += data
+        while len(self._waiting) >= _SEGMENT_MOST:
+            self._segment()
+
+    def content(self, name: str, size: int) -> None:
+        """Take that a file's content belongs here, 1 byte of it or more."""
+        while self._waiting:
+            self._segment()
+        self._line(self._lines.file(name.encode(), size, None))
+
+    def finish(self) -> tuple[list[bytes], int]:
+        """Take that there is no more; return all of it in pieces, and its size unpacked."""
+        while self._waiting:
+            self._segment()
+        self._packed.append(self._compressor.flush())
+        return self._packed, self._size
+
+    def _segment(self) -> None:
+        self._line(self._lines.segment(self._waiting[:_SEGMENT_MOST]))
+        del self._waiting[:_SEGMENT_MOST]
+
+    def _line(self, line: bytes) -> None:
+        self._size += len(line)
+        if packed := self._compressor.compress(line):
+            self._packed.append(packed)
 
 
 def _go_string(text: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from bridge import limits
 from bridge.errors import MalformedImage
-from bridge.layer.blob_index import Piece
+from bridge.layer.blob_index import File, Piece
 from bridge.layer.facts import MODES, Facts
 from bridge.layer.json_stream import Scanner
 from bridge.layer.tar import EntryType
@@ -46,22 +46,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
 
-class TocFile(NamedTuple):
-    """A regular file with content."""
-
-    path: str
-    size: int
-    digest: bytes
-    pieces: tuple[Piece, ...]
-
-
 class Toc(NamedTuple):
     """What a table of contents says."""
 
     entries: dict[str, Facts]
     """By their names, as they stand in the archive."""
-    files: dict[str, TocFile]
-    """Those entries that have content, in the order of the table."""
+    files: list[File]
+    """Those entries that are regular files with content, in the order of the table."""
     tar_split_digest: bytes | None
     held: int
     """Entries, pieces, xattrs, and every 256 bytes of an entry's names and xattrs, which take as
@@ -106,7 +97,7 @@ class TocBuilder:
         self._most = most
         self.entries: dict[str, Facts] = {}
         """By their names, so far."""
-        self._files: dict[str, TocFile] = {}
+        self._files: list[File] = []
         self._times: dict[str, int] = {}
         self._file: dict[str, Any] | None = None  # the last entry, if its pieces may follow
         self._pieces: list[Piece] = []  # of it
@@ -248,7 +239,7 @@ class TocBuilder:
         if self._open is None:
             piece = _plain_piece(self._file, self._end)
             if piece is not None:
-                self._files[name] = TocFile(name, size, piece.digest, (piece,))
+                self._files.append(File(name, size, piece.digest, (piece,)))
                 self._file = None
                 return
             self._chunk(self._file)
@@ -257,13 +248,13 @@ class TocBuilder:
             raise MalformedImage(f"the chunks of {name!r:.300} are not all of it")
         pieces = tuple(self._pieces)
         digest = pieces[0].digest if len(pieces) == 1 else _digest(self._file.get("digest"))
-        self._files[name] = TocFile(name, size, digest, pieces)
+        self._files.append(File(name, size, digest, pieces))
         self._file = self._open = None
         self._pieces.clear()
         self._position = 0
 
     def _refuse_overlaps(self) -> None:
-        pieces = [piece for file in self._files.values() for piece in file.pieces]
+        pieces = [piece for file in self._files for piece in file.pieces]
         pieces.sort(key=attrgetter("start"))
         for before, each in pairwise(pieces):
             # Files with the same content may have it in the same place.

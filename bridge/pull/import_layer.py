@@ -19,6 +19,7 @@ from bridge.errors import (
     is_full,
 )
 from bridge.layer.allowance import Allowance, LayerAllowance
+from bridge.layer.blob_index import Placed
 from bridge.layer.tar import Entry
 from bridge.limits import REPAIR_AHEAD
 from bridge.oci.digest import Digest, Verifier
@@ -175,16 +176,19 @@ class LayerImporter:
         with ExitStack() as stack:
             allowance = stack.enter_context(self._allowance.layer())
             transaction = stack.enter_context(Transaction(self._repo))
-            rows = ContentRows(wanted, self._contents)
-            stored = origins(wanted)
-            share = sharing(stored, transaction.share) if stored and self._repo.shares else None
+            placed: Placed = {}
+            rows = ContentRows(wanted, self._contents, placed)
+            origin = None if wanted.parts is None else origins(wanted.parts, placed)
+            share = None
+            if origin is not None and self._repo.shares:
+                share = sharing(origin, transaction.share)
             record = None if only else skeleton.Recorder(transaction, wanted.diff_id)
-            stream = self._tar_stream(wanted, meter, allowance, parts, careful)
+            stream = self._tar_stream(wanted, meter, allowance, parts, placed, careful)
             chunks = stack.enter_context(ReadAhead(rows.through(stream)))
             ordinary = wanted.role is Role.FILES
             take_in = (
                 # With care nothing is taken for what it was when it was written.
-                partial(ingest, expected=None if careful else stored.get)
+                partial(ingest, expected=None if careful else origin)
                 if ordinary
                 else partial(ingest_objects, wanted.role)
             )
@@ -218,6 +222,7 @@ class LayerImporter:
         meter: Meter,
         allowance: LayerAllowance,
         parts: Parts | None,
+        placed: Placed,
         careful: bool,
     ) -> Iterator[bytes]:
         layer, inside = wanted.layer, wanted.inside
@@ -233,6 +238,7 @@ class LayerImporter:
             inside,
             wanted.parts,
             parts,
+            placed,
             careful=careful,
             fetched=lambda size: self._count(wanted, size),
             wrong=self._wrong,
@@ -277,10 +283,13 @@ def _all(*hooks: OnFile | None) -> OnFile | None:
     some = [each for each in hooks if each is not None]
     if len(some) < 2:
         return some[0] if some else None
+    first, *others = some
+    rest = _all(*others)
+    assert rest is not None
 
     def tell(offset: int, checksum: str) -> None:
-        for each in some:
-            each(offset, checksum)
+        first(offset, checksum)
+        rest(offset, checksum)
 
     return tell
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from bridge.errors import MalformedImage, VerificationFailed
-from bridge.layer.blob_index import File, Piece
+from bridge.layer.blob_index import File, Piece, Placed
 from bridge.layer.pieces import unpack, unpacked
 from bridge.limits import BLOB_BUFFER, PIECE_HELD_MAX, SMALL_FILE
 from bridge.oci.model import Descriptor
-from bridge.ostree import bulk
-from bridge.ostree.bulk import BulkReader, Request
 from bridge.ostree.repository import Repository
+from bridge.pull import assembly
+from bridge.pull.assembly import Assembly
 from bridge.pull.content_index import Place
 from bridge.pull.partial_plan import PartialPlan
 from bridge.pull.places import read_place, stream_place
@@ -33,10 +33,11 @@ _ZEROS = bytes(BLOB_BUFFER)
 class Rebuild:
     """One layer's tar stream, as an iterable of chunks.
 
-    With `careful` what the store has is hashed before it is used. `fetched` takes the blob bytes of
-    what was used up, `wrong` a place where the store does not have what it should. Iterating raises
-    `VerificationFailed` and `MalformedImage` where the blob is not what it says it is, what `Parts`
-    raises, and, if it is not careful, `DamagedRepository`.
+    `placed` gets each file before its header comes. With `careful` what the store has is hashed
+    before it is used. `fetched` takes the blob bytes of what was used up, `wrong` a place where the
+    store does not have what it should. Iterating raises `VerificationFailed` and `MalformedImage`
+    where the blob is not what it says it is, what `Parts` raises, and, if it is not careful,
+    `DamagedRepository`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Rebuild:
         inside: Inside,
         plan: PartialPlan,
         parts: Parts,
+        placed: Placed,
         *,
         careful: bool,
         fetched: Callable[[int], None],
@@ -56,6 +58,7 @@ class Rebuild:
         self._inside = inside
         self._plan = plan
         self._parts = parts
+        self._placed = placed
         self._careful = careful
         self._fetched = fetched
         self._wrong = wrong
@@ -90,43 +93,33 @@ class Rebuild:
         self._fetched(used)
 
     def _parts_of_it(self) -> Iterator[bytes]:
-        index = self._inside.index
-        found = [(file, self._place(file)) for file in index.files]
-        # With care each is read by itself, and hashed. So are few of them.
-        if not self._careful and self._repo.mode != "archive" and index.packed:
-            wanted = list(_requests(found))
-            if sum(1 for each in wanted if each.size) >= bulk.LEAST:
-                with suppress(OSError):
-                    reader = BulkReader(self._repo, wanted, index.packed)
-                    return self._around(reader, found)
-        return self._one_by_one()
-
-    def _place(self, file: File) -> Place | None:
-        """Return where the store has a file."""
-        place = self._plan.places.get(file.digest)
-        # Of another size it is not what has that digest.
-        return place if place is not None and place.size == file.size else None
-
-    def _one_by_one(self) -> Iterator[bytes]:
-        for part in self._inside.index.skeleton():
+        for part in self._skeleton():
             if isinstance(part, bytes):
                 yield part
                 continue
             place = self._place(part)
             yield from self._new(part) if place is None else self._here(part, place)
 
-    def _around(
-        self, reader: BulkReader, files: Sequence[tuple[File, Place | None]]
-    ) -> Iterator[bytes]:
-        """Yield what `reader` has, and the files that the store has not, each in its place."""
-        at = 0
-        with reader:
-            for file, place in files:
-                if place is None:
-                    yield from reader.read(file.offset - at)
-                    yield from self._new(file)
-                    at = file.offset + file.size
-            yield from reader.read(self._inside.index.tar_size - at)
+    def _skeleton(self) -> Iterator[bytes | File]:
+        """Yield the skeleton; where that is quicker with all files in it that the store has."""
+        index = self._inside.index
+        # With care each is read by itself, and hashed. So are few of them.
+        if not self._careful and self._repo.mode != "archive":
+            places = [self._place(file) for file in index.files]
+            if len(places) - places.count(None) >= assembly.LEAST:
+                with suppress(OSError):
+                    return self._assembled(Assembly(self._repo, index, places, self._placed))
+        return index.skeleton(self._placed)
+
+    def _assembled(self, made: Assembly) -> Iterator[bytes | File]:
+        with made:
+            yield from made.parts()
+
+    def _place(self, file: File) -> Place | None:
+        """Return where the store has a file."""
+        place = self._plan.places.get(file.digest)
+        # Of another size it is not what has that digest.
+        return place if place is not None and place.size == file.size else None
 
     # -- files -----------------------------------------------------------------------------
 
@@ -249,18 +242,6 @@ class Rebuild:
         return VerificationFailed(
             f"layer {self._layer.digest}: wrong content in bytes {piece.start} to {piece.end} of it"
         )
-
-
-def _requests(files: Sequence[tuple[File, Place | None]]) -> Iterator[Request]:
-    """Yield what is to be read of a tar stream in which files have their places in the store."""
-    at = 0
-    for file, place in files:
-        before = file.offset - at
-        at = file.offset + file.size
-        if place is None:
-            yield Request(before)
-        else:
-            yield Request(before, place.checksum, place.offset, place.size)
 
 
 def _zeros(size: int) -> Iterator[bytes]:

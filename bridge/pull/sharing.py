@@ -5,33 +5,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bridge.layer.blob_index import Placed
 from bridge.ostree.share import WORTH
-from bridge.pull.ingest import OnFile
-from bridge.pull.plan import LayerPlan
+from bridge.pull.ingest import Expected, OnFile
+from bridge.pull.partial_plan import PartialPlan
 
 
-def origins(plan: LayerPlan) -> dict[int, str]:
-    """Return the objects that a layer's files of some size are read from, by the offset of each
-    file in the layer's tar stream."""
-    if plan.inside is None or plan.parts is None:
-        return {}
-    places = plan.parts.places
-    return {
-        file.offset: places[file.digest].checksum
-        for file in plan.inside.index.files
-        if file.size >= WORTH and file.digest in places
-    }
+def origins(parts: PartialPlan, placed: Placed) -> Expected:
+    """Return what tells the object that a file of a layer is read from, by the file's offset in
+    the tar stream: of those of some size, the others are not worth it."""
+    places = parts.places
+
+    def origin(offset: int) -> str | None:
+        file = placed.get(offset)
+        if file is None or file.size < WORTH or file.digest not in places:
+            return None
+        return places[file.digest].checksum
+
+    return origin
 
 
-def sharing(origins: dict[int, str], share: Callable[[str, str], object]) -> OnFile:
+def sharing(origin: Expected, share: Callable[[str, str], object]) -> OnFile:
     """Return a hook of `ingest` that has new objects share blocks.
 
     `share` is called with one, and with the one that its content is from.
     """
 
     def on_file(offset: int, checksum: str) -> None:
-        origin = origins.get(offset, checksum)
-        if origin != checksum:
-            share(checksum, origin)
+        other = origin(offset)
+        if other is not None and other != checksum:
+            share(checksum, other)
 
     return on_file

@@ -80,7 +80,7 @@ def first_figure(plan: LayerPlan) -> Unpacked:
         fetched = replace(layer, size=plan.transfer_bytes)
         return Unpacked(fetched, plan.diff_id, plan.parts.missing.bytes, Figure.CONTENTS)
     if plan.inside is not None:
-        return Unpacked(layer, plan.diff_id, plan.inside.index.tar_size, Figure.CONTENTS)
+        return Unpacked(layer, plan.diff_id, plan.inside.index.least_size, Figure.CONTENTS)
     if layer_compression(layer.media_type) == "none":
         return Unpacked(layer, plan.diff_id, layer.size, Figure.EXACT)
     return Unpacked(layer, plan.diff_id, layer.size * UNPACKED_RATIO, Figure.ESTIMATE)

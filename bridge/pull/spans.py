@@ -17,7 +17,8 @@ class SpanHasher:
     """
 
     def __init__(self, spans: Iterable[Span]) -> None:
-        self._spans = sorted(set(spans))
+        """`spans` are in the order in which they begin, and asked for as the stream comes."""
+        self._spans = spans
         self.digests: dict[Span, bytes] = {}
         """The sha256 (32 bytes) of each span that has passed to its end."""
 

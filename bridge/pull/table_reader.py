@@ -31,7 +31,7 @@ def main(requests: BinaryIO, answers: BinaryIO) -> None:
             for piece in flat_index.flatten(indexed.read(location, tail, most)):
                 answers.write(LENGTH.pack(len(piece)))
                 answers.write(piece)
-        except (MalformedImage, indexed.MoreNeeded, ValueError):
+        except (MalformedImage, indexed.MoreNeeded):
             answers.write(LENGTH.pack(0))
         answers.flush()
 

@@ -20,7 +20,7 @@ from bridge import limits
 from bridge.errors import MalformedImage
 from bridge.layer import estargz as reader
 from bridge.layer import indexed
-from bridge.layer.blob_index import BlobIndex
+from bridge.layer.blob_index import BlobIndex, Placed
 from bridge.layer.pieces import unpack
 from bridge.layer.tar import TarReader
 
@@ -46,17 +46,20 @@ def read(blob: bytes, toc_digest: str) -> BlobIndex:
 def rebuilt(blob: bytes, index: BlobIndex) -> bytes:
     """Puts the tar stream together of pieces that are held to their digests."""
     made = bytearray()
-    for part in index.skeleton():
+    placed: Placed = {}
+    for part in index.skeleton(placed):
         if isinstance(part, bytes):
             made += part
             continue
-        assert part.offset == len(made)
+        at = len(made)
+        assert placed[at] is part
         for piece in part.pieces:
             data = unpack(blob[piece.start : piece.end], piece.size, index.compression)
             assert hashlib.sha256(data).digest() == piece.digest
             made += data
-        assert hashlib.sha256(made[part.offset :]).digest() == part.digest
-    assert len(made) == index.tar_size
+        assert hashlib.sha256(made[at:]).digest() == part.digest
+    assert len(placed) == len(index.files)
+    assert len(made) >= index.least_size
     return bytes(made)
 
 

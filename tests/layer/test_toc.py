@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from bridge import limits
 from bridge.errors import MalformedImage
-from bridge.layer.blob_index import Piece
+from bridge.layer.blob_index import File, Piece
 from bridge.layer.facts import checker
 from bridge.layer.tar import Entry, EntryType
-from bridge.layer.toc import TocFile, parse_toc
+from bridge.layer.toc import parse_toc
 
 END = 10_000
 """Where the content of the blob ends."""
@@ -89,9 +89,7 @@ def test_a_real_table_in_chunks(step: int) -> None:
     data = REAL.encode()
     found = parse_toc((data[at : at + step] for at in range(0, len(data), step)), END)
     assert found.entries == FACTS
-    assert found.files == {
-        "etc/motd": TocFile("etc/motd", 6, MOTD, (Piece(MOTD, 6, 317, 336, False),))
-    }
+    assert found.files == [File("etc/motd", 6, MOTD, (Piece(MOTD, 6, 317, 336, False),))]
     assert found.tar_split_digest == bytes.fromhex(
         "f2ca1bb6c7e907d06dafe4687e579fce76b37e4e93b7605022da52e6ccc26fd2"
     )
@@ -107,28 +105,29 @@ def test_a_table_that_is_cut_off_anywhere() -> None:
 def test_a_file_in_pieces() -> None:
     found = parse(reg("before", offset=10, endOffset=90), FIRST, SECOND, THIRD, {**reg("after"),
         "offset": 300, "endOffset": 310})  # fmt: skip
-    assert list(found.files) == ["before", "f", "after"]
-    assert found.files["f"] == TocFile("f", 9, raw("f"), PIECES)
+    assert [each.path for each in found.files] == ["before", "f", "after"]
+    assert found.files[1] == File("f", 9, raw("f"), PIECES)
     # Only what says so of its inside is in pieces; the archive's order need not be the table's.
-    assert found.files["after"].pieces == (Piece(raw("after"), 5, 300, 310, False),)
+    assert found.files[2].pieces == (Piece(raw("after"), 5, 300, 310, False),)
 
 
 def test_the_last_piece_need_not_say_its_size() -> None:
     last = {key: value for key, value in THIRD.items() if key != "chunkSize"}
-    assert parse(FIRST, SECOND, last).files["f"].pieces == PIECES
+    [file] = parse(FIRST, SECOND, last).files
+    assert file.pieces == PIECES
 
 
 def test_a_single_piece_that_says_its_size() -> None:
     assert parse(reg(chunkSize=5)).files == parse(reg()).files
-    zeros = parse(reg(chunkType="zeros")).files["f"]
+    [zeros] = parse(reg(chunkType="zeros")).files
     assert zeros.pieces == (Piece(raw("f"), 5, 100, 200, True),)
 
 
 def test_entries_need_not_have_content() -> None:
     assert parse().entries == {}
-    assert parse(reg(size=0)).files == {}
-    assert parse(reg(size=0, digest="nonsense", offset=-1)).files == {}
-    assert parse({"type": "dir", "name": "d", "size": "ignored"}).files == {}
+    assert parse(reg(size=0)).files == []
+    assert parse(reg(size=0, digest="nonsense", offset=-1)).files == []
+    assert parse({"type": "dir", "name": "d", "size": "ignored"}).files == []
 
 
 def test_fields_that_are_not_known_are_passed_over() -> None:
@@ -143,7 +142,8 @@ def test_a_table_without_a_tar_split(digest: str | None) -> None:
 
 def test_two_files_may_have_the_same_content_in_one_place() -> None:
     found = parse(reg("a", digest=sha("x")), reg("b", digest=sha("x")))
-    assert found.files["a"].pieces == found.files["b"].pieces
+    one, other = found.files
+    assert one.pieces == other.pieces
 
 
 @pytest.mark.parametrize(
@@ -458,8 +458,8 @@ def test_in_whatever_chunks_it_comes_it_is_the_same(table: dict[str, Any], step:
     found = parse_toc((data[at : at + step] for at in range(0, len(data), step)), END)
     assert found == parse_toc([data], END)
     assert len(found.entries) == sum(each["type"] == "reg" for each in table["entries"])
-    for name, file in found.files.items():
-        mine = [each for each in table["entries"] if each["name"] == name]
+    for file in found.files:
+        mine = [each for each in table["entries"] if each["name"] == file.path]
         assert [each.start for each in file.pieces] == [each["offset"] for each in mine]
         assert file.pieces[-1].end == mine[0]["endOffset"]
         assert sum(each.size for each in file.pieces) == file.size == mine[0]["size"]

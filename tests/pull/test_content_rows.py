@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from bridge.layer.blob_index import BlobIndex, File, Piece
+from bridge.layer.blob_index import BlobIndex, File, Piece, Placed
 from bridge.oci.digest import Digest
 from bridge.oci.model import Descriptor
 from bridge.pull.content_index import ContentIndex, Place
@@ -39,26 +39,29 @@ def object_of(name: str) -> str:
     return sha(f"object {name}").hex()
 
 
-def file(path: str, offset: int, *names: str, size: int = 10) -> File:
+def file(path: str, *names: str, size: int = 10) -> File:
     pieces = tuple(Piece(sha(each), size, 0, 1, each == "zeros") for each in names)
     digest = pieces[0].digest if len(pieces) == 1 else sha(path)
-    return File(path, size * len(names), digest, pieces, offset)
+    return File(path, size * len(names), digest, pieces)
 
 
-FILES = (file("one", 512, "one"), file("two", 1536, "a", "zeros", "b"), file("three", 4096, "c"))
+PLACED = {512: file("one", "one"), 1536: file("two", "a", "zeros", "b"), 4096: file("three", "c")}
 
 
 def told(places: dict[bytes, Place], became: dict[str, str]) -> list[tuple[bytes, Place]]:
     """What the index is told where it said `places`, and files became objects."""
-    index = BlobIndex("zstd", FILES, [512] * len(FILES), (), 8192, 900, 3, {})
+    index = BlobIndex("zstd", tuple(PLACED.values()), (), 0, 900, 3, {})
     parts = PartialPlan(places, Missing({}, (), (), 0, 0), (), 0, 0)
     plan = LayerPlan(LAYER, Digest.of(b"tar"), Mode.PARTIAL, inside=Inside(b"", index), parts=parts)
     contents = Told()
-    rows = ContentRows(plan, cast(ContentIndex, cast(Any, contents)))
+    placed: Placed = {}
+    rows = ContentRows(plan, cast(ContentIndex, cast(Any, contents)), placed)
     assert rows.on_file is not None
-    for each in FILES:
+    for at, each in PLACED.items():
+        placed[at] = each
         if each.path in became:
-            rows.on_file(each.offset, object_of(became[each.path]))
+            rows.on_file(at, object_of(became[each.path]))
+    rows.on_file(7, object_of("what the table of contents has not"))
     link = object_of("link")
     rows.keep([link])
     assert contents.empty == [link]

@@ -30,11 +30,11 @@ def piece(name: str, start: int, end: int, size: int = 100) -> Piece:
 def file(path: str, *pieces: Piece) -> File:
     size = sum(each.size for each in pieces)
     digest = pieces[0].digest if len(pieces) == 1 else sha(path)
-    return File(path, size, digest, pieces, 0)
+    return File(path, size, digest, pieces)
 
 
 def blob(*files: File, end: int = 1000) -> BlobIndex:
-    return BlobIndex("zstd", files, [512] * len(files), (), 0, end, 0, {})
+    return BlobIndex("zstd", files, (), 0, end, 0, {})
 
 
 ONE = file("one", piece("one", 10, 20))

@@ -24,11 +24,11 @@ from bridge.layer.toc_entry import NotHeld
 from bridge.layer.zstd_chunked import PREFIX
 from bridge.oci.model import Descriptor, Platform, layer_compression
 from bridge.oci.reference import parse_reference
-from bridge.ostree import bulk, lock, refs
+from bridge.ostree import lock, refs
 from bridge.ostree.objects import FileMeta, ObjectType
 from bridge.ostree.repository import Repository
 from bridge.ostree.staging import Staging
-from bridge.pull import inside, plan, rebuild
+from bridge.pull import assembly, inside, plan, rebuild
 from bridge.pull.catch_up import catch_up
 from bridge.pull.coalesce import Link
 from bridge.pull.content_index import ContentIndex, Place
@@ -200,10 +200,6 @@ NOT_INSIDE: dict[str, tuple[Callable[[], Image], str]] = {
         "digest that its table",
     ),
     "a damaged footer": (lambda: damaged(len(BLOB.data) - 70 + 10), "footer"),
-    "documents that disagree": (
-        lambda: one_layer(lying(lambda toc, _: entry(toc, "usr/one").update(name="x"))),
-        "disagree on 'usr/one'",
-    ),
 }
 
 
@@ -364,6 +360,12 @@ def split_changed(_toc: object, split: list[dict[str, Any]]) -> None:
     split[last]["payload"] = base64.b64encode(data).decode()
 
 
+def split_cut(_toc: object, split: list[dict[str, Any]]) -> None:
+    """Leave out what comes behind the first file with content."""
+    at = next(at for at, line in enumerate(split) if line.get("size"))
+    del split[at + 1 :]
+
+
 def left_out(toc: dict[str, Any], _split: object) -> None:
     toc["entries"].remove(entry(toc, "usr/link"))
 
@@ -403,6 +405,11 @@ LIES: dict[str, tuple[Callable[[dict[str, Any], list[dict[str, Any]]], object], 
     "a digest of another file": (pieces_swapped, "wrong content in bytes"),
     "zeros that are none": (of("usr/one", chunkType="zeros"), "do not make it"),
     "a byte of padding": (split_changed, "DiffID"),
+    "another name": (
+        lambda toc, _: entry(toc, "usr/one").update(name="x"),
+        "disagree on 'usr/one'",
+    ),
+    "a file that the tar-split lacks": (split_cut, "tar-split lacks"),
 }
 
 
@@ -475,7 +482,7 @@ def test_a_blob_that_is_wrong_as_a_whole_too(
     assert objects(repo) == set() and refs.listing(repo) == {}
 
 
-@pytest.mark.parametrize("least", [bulk.LEAST, 1], ids=["by themselves", "in bulk"])
+@pytest.mark.parametrize("least", [assembly.LEAST, 1], ids=["by themselves", "by a process"])
 @pytest.mark.parametrize("small", [limits.SMALL_FILE, 1000], ids=["held", "streamed"])
 def test_a_damaged_object_is_fetched_and_written_anew(
     repo: Repository,
@@ -486,7 +493,7 @@ def test_a_damaged_object_is_fetched_and_written_anew(
     least: int,
 ) -> None:
     _small(monkeypatch, small)
-    monkeypatch.setattr(bulk, "LEAST", least)
+    monkeypatch.setattr(assembly, "LEAST", least)
     here = world(repo, one_layer(), tmp_path / "image", stack)
     [before] = here.imported([each.whole("") for each in here.plans])
     places = here.here()
@@ -516,6 +523,58 @@ def test_a_damaged_object_is_fetched_and_written_anew(
     assert stored is not None and b"".join(stored) == SEVERAL
 
 
+def reversed_table(toc: dict[str, Any], _split: object) -> None:
+    """Have the entries in another order, each file's pieces behind it."""
+    groups: list[list[Any]] = []
+    for each in toc["entries"]:
+        if each["type"] == "chunk":
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    toc["entries"] = [each for group in reversed(groups) for each in group]
+
+
+def renamed(_toc: object, split: list[dict[str, Any]]) -> None:
+    """Have the tar-split call a file something else than its own header, which stays."""
+    next(line for line in split if line.get("name") == "usr/one")["name"] = "usr/none"
+
+
+def other_size(_toc: object, split: list[dict[str, Any]]) -> None:
+    next(line for line in split if line.get("name") == "usr/one")["size"] += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "mode", "words"),
+    [
+        (reversed_table, Mode.PARTIAL, ["putting it together again"]),
+        (renamed, Mode.PARTIAL, []),
+        (other_size, Mode.WHOLE, ["putting it together again", "disagree on 'usr/one'"]),
+        (split_cut, Mode.WHOLE, ["putting it together again", "tar-split lacks"]),
+        (split_changed, Mode.WHOLE, ["putting it together again", "DiffID"]),
+    ],
+)
+def test_a_process_is_given_what_is_wrong(
+    repo: Repository,
+    tmp_path: Path,
+    stack: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict[str, Any], list[dict[str, Any]]], object],
+    mode: Mode,
+    words: list[str],
+) -> None:
+    """What it says nothing of is found out here, or else fetched whole."""
+    monkeypatch.setattr(assembly, "LEAST", 1)
+    here = world(repo, one_layer(lying(change)), tmp_path / "image", stack)
+    [before] = here.imported([each.whole("") for each in here.plans])
+    plans = here.parted(here.here())
+    assert [each.mode for each in plans] == [Mode.PARTIAL]
+    [report] = here.imported(plans)
+    assert report.plan.commit == before.plan.commit and report.plan.mode is mode
+    assert len(here.messages.lines) == len(words)
+    for line, expected in zip(here.messages.lines, words, strict=True):
+        assert expected in line
+
+
 def _small(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Have files up to `size` be small ones."""
     for module in (limits, rebuild):
@@ -536,7 +595,7 @@ def _streams(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("least", [bulk.LEAST, 1], ids=["by themselves", "in bulk"])
+@pytest.mark.parametrize("least", [assembly.LEAST, 1], ids=["by themselves", "by a process"])
 def test_large_files_that_are_here_are_not_written(
     repo: Repository,
     tmp_path: Path,
@@ -544,7 +603,7 @@ def test_large_files_that_are_here_are_not_written(
     monkeypatch: pytest.MonkeyPatch,
     least: int,
 ) -> None:
-    monkeypatch.setattr(bulk, "LEAST", least)
+    monkeypatch.setattr(assembly, "LEAST", least)
     written = _streams(monkeypatch)
     here = world(repo, one_layer(), tmp_path / "image", stack)
     [before] = here.imported([each.whole("") for each in here.plans])

@@ -3,47 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
-from bridge.layer.blob_index import BlobIndex, File
-from bridge.oci.digest import Digest
-from bridge.oci.model import Descriptor
+from bridge.layer.blob_index import File, Placed
 from bridge.ostree.share import WORTH
 from bridge.pull.content_index import Place
-from bridge.pull.partial_plan import Missing, partial_plan
-from bridge.pull.plan import Inside, LayerPlan, Mode
+from bridge.pull.partial_plan import Missing, PartialPlan, partial_plan
 from bridge.pull.sharing import origins, sharing
 
-MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
 
-
-def plan(*sizes: int, lacking: int) -> tuple[LayerPlan, list[str]]:
-    """A plan for files of these sizes, all of which but one the store has; the objects that they
-    are read from."""
+def plan(*sizes: int, lacking: int) -> tuple[PartialPlan, Placed, list[str]]:
+    """A plan for files of these sizes, all of which but one the store has; where they are in the
+    stream; the objects that they are read from."""
     digests = [hashlib.sha256(b"%d" % each).digest() for each in range(len(sizes))]
-    files = tuple(
-        File(path=f"f{each}", size=size, digest=digest, pieces=(), offset=each * 1000)
+    placed = {
+        each * 1000: File(path=f"f{each}", size=size, digest=digest, pieces=())
         for each, (size, digest) in enumerate(zip(sizes, digests, strict=True))
-    )
+    }
     old = [f"{each:064x}" for each in range(len(sizes))]
     places = {
         file.digest: Place(checksum, 0, file.size)
-        for each, (checksum, file) in enumerate(zip(old, files, strict=True))
+        for each, (checksum, file) in enumerate(zip(old, placed.values(), strict=True))
         if each != lacking
     }
-    inside = Inside(b"", BlobIndex("zstd", files, [512] * len(files), (), 0, 0, 0, {}))
-    layer = Descriptor(MEDIA_TYPE, Digest("sha256:" + "0" * 64), 1)
-    parts = partial_plan(Missing({}, (), (), 0, 0), places, ())
-    whole = LayerPlan(layer, layer.digest, Mode.PARTIAL, inside=inside)
-    return replace(whole, parts=parts), old
+    return partial_plan(Missing({}, (), (), 0, 0), places, ()), placed, old
 
 
 def test_new_objects_share_with_what_their_content_is_from() -> None:
-    wanted, old = plan(WORTH, WORTH, WORTH - 1, WORTH, WORTH, lacking=3)
-    found = origins(wanted)
-    assert found == {0: old[0], 1000: old[1], 4000: old[4]}
+    parts, placed, old = plan(WORTH, WORTH, WORTH - 1, WORTH, WORTH, lacking=3)
+    origin = origins(parts, placed)
+    found = {at: origin(at) for at in (*placed, 1, 5000)}
+    assert {at: checksum for at, checksum in found.items() if checksum is not None} == {
+        0: old[0], 1000: old[1], 4000: old[4],
+    }  # fmt: skip
     shared: list[tuple[str, str]] = []
-    on_file = sharing(found, lambda *pair: shared.append(pair))
+    on_file = sharing(origin, lambda *pair: shared.append(pair))
     new = [f"{each:064x}" for each in range(10, 15)]
     new[1] = old[1]  # the very same object
     for offset, checksum in zip(range(0, 5000, 1000), new, strict=True):
@@ -52,6 +45,10 @@ def test_new_objects_share_with_what_their_content_is_from() -> None:
     assert shared == [(new[0], old[0]), (new[4], old[4])]
 
 
-def test_a_layer_that_is_not_put_together_is_from_nothing() -> None:
-    wanted, _old = plan(WORTH, WORTH, lacking=1)
-    assert origins(wanted.whole("")) == origins(replace(wanted, inside=None)) == {}
+def test_a_file_is_from_somewhere_once_it_has_come() -> None:
+    parts, placed, old = plan(WORTH, lacking=1)
+    file = placed.pop(0)
+    origin = origins(parts, placed)
+    assert origin(0) is None
+    placed[512] = file
+    assert origin(512) == old[0] and origin(0) is None

@@ -23,7 +23,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes], list[tuple[int, int]]]
             max_size=12,
         )
     )
-    return data, chunks, spans
+    return data, chunks, sorted(spans, key=lambda span: span[0])
 
 
 @given(streams())
@@ -40,7 +40,7 @@ def test_each_span_gets_its_own_digest(
 
 def test_a_file_and_its_pieces_at_the_borders_of_chunks() -> None:
     data = bytes(range(256)) * 8
-    spans = [(512, 1024), (512, 512), (1024, 100), (1124, 412), (0, 2048), (2047, 1)]
+    spans = [(0, 2048), (512, 1024), (512, 512), (1024, 100), (1124, 412), (2047, 1)]
     for step in (1, 7, 256, 512, 2048):
         hasher = SpanHasher(spans)
         for _ in hasher.through(data[at : at + step] for at in range(0, len(data), step)):
