@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -276,12 +276,16 @@ class Image:
 
     def _looked(self, plans: Sequence[LayerPlan]) -> list[LayerPlan]:
         looked = look_inside(self.source, plans, lambda _plan: self.source.meter)
-        for each in looked:
+        for at, each in enumerate(looked):
             if each.inside is None or self._session.facts(each.diff_id) is not None:
                 continue
-            # What makes no sense as an archive is no use here; the blob may still be good.
-            with suppress(MalformedImage), self._allowance.layer() as allowance:
-                facts = of_index(each.inside.index, each.layer.digest, allowance)
+            try:
+                with self._allowance.layer() as allowance:
+                    facts = of_index(each.inside.index, each.layer.digest, allowance)
+            except MalformedImage as error:
+                # The blob may still be good: a pull that finds this out fetches all of it.
+                looked[at] = replace(each.whole(str(error)), inside=None)
+            else:
                 self._session.learn(each.diff_id, facts)
         return looked
 

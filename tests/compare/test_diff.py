@@ -343,6 +343,34 @@ def test_an_image_that_is_not_stored(
     assert code == 4 and "no image" in err
 
 
+def test_a_layer_whose_tar_split_is_another_ones_is_read_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a pull fetches it; of what moves nothing is wrong."""
+
+    def renamed(_toc: object, split: list[dict[str, Any]]) -> None:
+        next(line for line in split if line.get("size"))["name"] = "usr/none"
+
+    noise = file("usr/noise", random.Random(1).randbytes(300_000))
+    old = image(BASE, [noise])
+    new = image(BASE, [noise, *NEW])
+    good = chunked(tar([noise, *NEW]))
+    names, sizes = [], []
+    for name, blob in (("good", good), ("bad", good.changed(renamed))):
+        made = chunked_image(new, {new.layers[1]: blob})
+        names.append(f"oci:{write_layout(tmp_path / name, made)}")
+    before = f"oci:{write_layout(tmp_path / 'old', old)}"
+    for name in names:
+        code, out, err = run(capsys, before, name, "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        sizes.append([found["strategies"][each.value]["layerBytes"] for each in Strategy])
+        assert ("disagree on 'usr/none'" in err) == (name is names[1])
+    layers, files, chunks = sizes[0]
+    assert max(files, chunks) < layers - 250_000
+    assert len(set(sizes[1])) == 1
+
+
 def test_an_image_whose_documents_disagree(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
