@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from support.chunked import Blob, assembled, chunked, compress, framed
+from support.chunked import Blob, assembled, chunked, compress, framed, grouped
 from support.images import char, directory, file, hardlink, symlink, tar
 
 from bridge import limits
@@ -358,12 +358,7 @@ def test_frames_of_documents_may_have_any_of_the_sixteen_numbers() -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_entries_may_be_in_any_order(order: int) -> None:
     def shuffle(toc: Toc, _split: Split) -> None:
-        groups: list[list[Any]] = []
-        for each in toc["entries"]:
-            if each["type"] == "chunk":
-                groups[-1].append(each)
-            else:
-                groups.append([each])
+        groups = grouped(toc["entries"])
         random.Random(order).shuffle(groups)
         toc["entries"] = [each for group in groups for each in group]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.chunked import Blob, chunked, chunked_image
+from support.chunked import Blob, chunked, chunked_image, grouped
 from support.crafted import KINDS as KINDS_OF_CASES
 from support.images import Image, directory, file, hardlink, image, symlink, tar, write_layout
 from support.trees import nodes, objects
@@ -525,12 +525,7 @@ def test_a_damaged_object_is_fetched_and_written_anew(
 
 def reversed_table(toc: dict[str, Any], _split: object) -> None:
     """Have the entries in another order, each file's pieces behind it."""
-    groups: list[list[Any]] = []
-    for each in toc["entries"]:
-        if each["type"] == "chunk":
-            groups[-1].append(each)
-        else:
-            groups.append([each])
+    groups = grouped(toc["entries"])
     toc["entries"] = [each for group in reversed(groups) for each in group]
 
 

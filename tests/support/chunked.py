@@ -105,6 +105,17 @@ def framed(content: bytes, toc: tuple[bytes, int], split: tuple[bytes, int]) -> 
     return Blob(data, as_annotations(toc_at, hashlib.sha256(toc[0]).digest(), split_at))
 
 
+def grouped(entries: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Return the entries of a table of contents, each with the pieces that follow it."""
+    groups: list[list[Mapping[str, Any]]] = []
+    for each in entries:
+        if each["type"] == "chunk":
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    return groups
+
+
 def compress(data: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(data)
 
