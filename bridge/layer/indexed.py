@@ -95,9 +95,11 @@ def _index(
     end: int,
     own: str = "",
 ) -> BlobIndex:
-    if sum(file.size for file in found.files) > limits.CONTENT_MAX:
+    files = tuple(found.files)
+    index = BlobIndex(compression, files, *split, end, found.held, found.entries, own)
+    if index.least_size > limits.CONTENT_MAX:
         raise MalformedImage(f"it holds more than {limits.CONTENT_MAX} bytes, which is the limit")
-    return BlobIndex(compression, tuple(found.files), *split, end, found.held, found.entries, own)
+    return index
 
 
 def _steps(packed: memoryview) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ _BATCH = 256 * 1024
 _OUTPUT = 1
 
 
-def main(repo: int, requests: int, tar_split: int, size: int) -> int:
+def main(repo: int, requests: int, tar_split: int, unpacked: int) -> int:
     """Write the stream; return the exit code."""
     from bridge.layer.compression import document
     from bridge.layer.tar_split import read_tar_split
@@ -37,7 +37,7 @@ def main(repo: int, requests: int, tar_split: int, size: int) -> int:
     output = _Output()
     wanted = _requests(requests)
     packed = iter(lambda: os.read(tar_split, _BATCH), b"")
-    for part in read_tar_split(document(packed, size)):
+    for part in read_tar_split(document(packed, unpacked)):
         if isinstance(part, bytes):
             output.add(part)
             continue

@@ -228,6 +228,15 @@ def test_documents_that_disagree(change: Callable[[Toc, Split], object], words: 
             pass
 
 
+def test_headers_count_as_what_an_image_may_hold() -> None:
+    """Its content alone would be just allowed."""
+    size = limits.CONTENT_MAX
+    toc = {"version": 1, "entries": [entry("a", 10, 20, size)]}
+    blob = assembled(b"x" * 100, toc, [content(0, "a", size)])
+    with pytest.raises(MalformedImage, match="which is the limit"):
+        _ = blob.index
+
+
 def test_an_unchanged_copy_is_as_good() -> None:
     copy = BLOB.changed(lambda _toc, _split: None)
     assert copy.rebuilt() == TAR
