@@ -4,7 +4,9 @@ Rules: image-spec `layer.md`. A layer's whiteouts and opaque markers hide what l
 never what it has itself. Whatever a layer has replaces what was there under that name, whatever
 either is; only a directory over a directory joins it. A directory that a layer merely passes
 through neither changes the metadata of a lower one nor replaces a symbolic link: it is the
-directory that the link leads to, inside of the image (as containerd and umoci resolve it).
+directory that the link leads to, inside of the image (as containerd and umoci resolve it). A layer
+may so have two paths that are one in the image. What was put last counts: of a directory first its
+files, then its directories by name; a tree does not tell which entry the archive had last.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ class Merge:
 
     def apply(self, layer: Layer) -> None:
         """Put `layer` on top; `MalformedImage` where it refers to what is not below it."""
-        links = [(path, self._link_object(path, to)) for path, to in layer.links.items()]
+        links = [(path, self._link_object(path, to)) for path, to in sorted(layer.links.items())]
         special = _ancestors(layer.whiteouts | layer.implied)
         if "" not in layer.implied:
             self.tree.meta = layer.tree.meta
@@ -108,7 +110,7 @@ class Merge:
         for name, checksum in top.files.items():
             if not name.startswith(WHITEOUT):
                 to.set_file(name, checksum)
-        for name, below in top.dirs.items():
+        for name, below in sorted(top.dirs.items()):
             path = join(at, name)
             lower = to.dirs.get(name)
             if lower is None and path not in special:

@@ -116,7 +116,7 @@ def put_on(lower: Dir, upper: Dir, root: Dir) -> None:
         lower.below.pop(name, None)
     leaves = {name: node for name, node in upper.below.items() if isinstance(node, Leaf)}
     lower.below |= leaves
-    for name, node in upper.below.items():
+    for name, node in sorted(upper.below.items(), key=lambda item: item[0]):
         if isinstance(node, Leaf):
             continue
         there = lower.below.get(name)

@@ -336,6 +336,14 @@ LINKED_PARENTS: dict[str, tuple[Layers, Tree]] = {
         {"d": "dir", "d/x": "-> ../../../tmp/../b", "tmp": "dir", "b": "dir", "b/f": "1"},
     ),
     "over a lower file": ([[file("a", "1")], [file("a/x", "2")]], {"a": "dir", "a/x": "2"}),
+    "one path by two names": (
+        [[symlink("lib", "usr/lib")], [file("lib/x", "1"), file("usr/lib/x", "2")]],
+        {"usr": "dir", "usr/lib": "dir", "usr/lib/x": "2", "lib": "-> usr/lib"},
+    ),
+    "one path by two names, against the archive's order": (
+        [[symlink("lib", "usr/lib")], [file("usr/lib/x", "2"), file("lib/x", "1")]],
+        {"usr": "dir", "usr/lib": "dir", "usr/lib/x": "2", "lib": "-> usr/lib"},
+    ),
 }
 
 PLACES: dict[str, tuple[Layers, Tree]] = {
