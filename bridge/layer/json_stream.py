@@ -72,7 +72,7 @@ class Scanner:
         is a string that ends with the first three.
         """
         cut = -1 if self._singly else self._text.rfind('},{"', self._at)
-        if cut < 0:
+        if not 0 <= cut - self._at < limits.TOC_VALUE_MAX:
             return
         try:
             values = self._decoder.decode(f"[{self._text[self._at : cut + 1]}]")
@@ -99,6 +99,11 @@ class Scanner:
                 if problem:
                     raise MalformedImage(f"its table of contents is no JSON{problem}")
                 break
+        # By its own length, not by that of what is at hand: that is as the text was cut.
+        if end - self._at > limits.TOC_VALUE_MAX:
+            raise MalformedImage(
+                f"its table of contents has a value of more than {limits.TOC_VALUE_MAX} characters"
+            )
         self._at = end
         return value
 

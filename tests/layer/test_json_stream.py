@@ -161,6 +161,19 @@ def test_no_more_than_one_value_of_bounded_size_is_held(value: bytes) -> None:
     assert taken * limits.BLOB_BUFFER <= limits.TOC_VALUE_MAX + 2 * limits.BLOB_BUFFER
 
 
+@pytest.mark.parametrize("step", [1 << 22, limits.BLOB_BUFFER, 100_003])
+@pytest.mark.parametrize("before", [b"", b'{"name":"a"},{"name":"b"},'])
+def test_the_size_of_a_value_is_bounded_however_the_text_is_cut(before: bytes, step: int) -> None:
+    for size, is_read in ((limits.TOC_VALUE_MAX, True), (limits.TOC_VALUE_MAX + 1, False)):
+        value = b'{"name":"%s"}' % (b"n" * (size - len(b'{"name":""}')))
+        data = b'{"entries":[%s%s,{"name":"c"},{"name":"d"}]}' % (before, value)
+        if is_read:
+            assert read(data, step) == json.loads(data)
+        else:
+            with pytest.raises(MalformedImage, match="a value of more than|is no JSON"):
+                read(data, step)
+
+
 @pytest.mark.parametrize(
     "last", [b'{"name":"},{"}', b'{"name":[{"a":1},{"b":2}]}', b'{"name":01},{"name":2}']
 )
