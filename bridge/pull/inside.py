@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from threading import Condition
+from functools import partial
+from threading import Condition, Event
 
 from bridge.errors import BridgeError, MalformedImage, NoSpace
 from bridge.layer import indexed
@@ -45,15 +46,20 @@ def look_inside(
     whole blob as soon as blobs are seen to come faster than they would be put together.
     """
 
-    def look(plan: LayerPlan) -> LayerPlan:
-        if plan.mode is not Mode.WHOLE:
-            return plan
+    def look(plan: LayerPlan, is_first: bool) -> LayerPlan:
         try:
-            plan = _look(source, plan, meter(plan), room, fastest)
+            if plan.mode is not Mode.WHOLE:
+                return plan
+            if not is_first and speed.is_fast():
+                return plan.whole(_FAST)
+            plan = _look(source, plan, meter(plan), room, speed)
         except NoSpace:
             raise
         except BridgeError as error:
             return plan.whole(str(error))
+        finally:
+            if is_first:
+                speed.is_known()
         if plan.inside is not None and on_index is not None:
             on_index(plan.inside.index)
         return plan
@@ -62,11 +68,14 @@ def look_inside(
     # The largest first: whatever is last should be short.
     order = sorted(range(len(plans)), key=lambda at: -sizes[at] if sizes[at] >= LEAST else 0)
     with (
-        TableReaders(sum(each >= LEAST for each in sizes)) as readers,
+        TableReaders() as readers,
         ThreadPoolExecutor(PARALLEL_BLOBS, thread_name_prefix="inside") as pool,
     ):
         room = _Room(readers)
-        looked = dict(zip(order, pool.map(look, [plans[at] for at in order]), strict=True))
+        start = partial(readers.start, sum(each >= LEAST for each in sizes))
+        speed = _Speed(source, start, matters=fastest)
+        places = pool.map(look, [plans[at] for at in order], [at == order[0] for at in order])
+        looked = dict(zip(order, places, strict=True))
     return [looked[at] for at in range(len(plans))]
 
 
@@ -132,7 +141,43 @@ class _Room:
             return True
 
 
-def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, fastest: bool) -> LayerPlan:
+class _Speed:
+    """Whether blobs come faster than a layer can be made of parts, where that matters.
+
+    The first blob's end comes alone, and `otherwise` is not done before that: it would come at the
+    speed of this processor.
+    """
+
+    def __init__(self, source: Source, otherwise: Callable[[], None], *, matters: bool) -> None:
+        self._source = source
+        self._otherwise = otherwise
+        self._matters = matters
+        self._known = Event()
+        if not matters:
+            self.is_known()
+
+    def is_known(self) -> None:
+        """Take that the first one is here, or does not come."""
+        if not self._known.is_set():
+            is_fast = self._matters and self._observed() >= REBUILD_RATE
+            try:
+                if not is_fast:
+                    self._otherwise()
+            finally:
+                self._known.set()
+
+    def is_fast(self) -> bool:
+        """Tell it when it is known."""
+        if not self._matters:
+            return False
+        self._known.wait()
+        return self._observed() >= REBUILD_RATE
+
+    def _observed(self) -> float:
+        return self._source.observed().bytes_per_second or 0.0
+
+
+def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, speed: _Speed) -> LayerPlan:
     layer = plan.layer
     if layer.size < PARTIAL_LEAST:
         return plan.whole("it is small")
@@ -147,7 +192,8 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, fastest: b
         tail = source.tail(layer, start, meter)
         if tail is None:
             return plan.whole("the registry does not serve parts of blobs")
-        if fastest and _is_fast(source):
+        speed.is_known()
+        if speed.is_fast():
             return plan.whole(_FAST)
         try:
             index = room.read(layer, location, tail)
@@ -162,9 +208,3 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, fastest: b
 def _head(source: Source, layer: Descriptor, meter: Meter, size: int) -> bytes:
     with source.parts(layer, [(0, size)], meter) as parts:
         return parts.read(0, size)
-
-
-def _is_fast(source: Source) -> bool:
-    """Return whether blobs are seen to come faster than a layer can be made of parts."""
-    speed = source.observed().bytes_per_second
-    return speed is not None and speed >= REBUILD_RATE

@@ -30,15 +30,17 @@ LEAST = 256 * 1024
 
 
 class TableReaders:
-    """Processes that read tables. Use as a context manager; safe for several threads.
+    """Processes that read tables, once `start` was called. Use as a context manager; safe for
+    several threads."""
 
-    `large` is of how many blobs the ends are known to have `LEAST` bytes or more: for one there is
-    no process, nor where there is one processor only, or the system has no more processes to give.
-    """
-
-    def __init__(self, large: int) -> None:
+    def __init__(self) -> None:
         self._free: SimpleQueue[_Process] = SimpleQueue()
         self._all: list[_Process] = []
+
+    def start(self, large: int) -> None:
+        """Start them, all before any is used. `large` is of how many blobs the ends are known to
+        have `LEAST` bytes or more: for one there is no process, nor where there is one processor
+        only, or the system has no more processes to give."""
         count = min(large, len(os.sched_getaffinity(0)), PARALLEL_BLOBS)
         with suppress(OSError):
             while count > 1 and len(self._all) < count:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from bridge.build.rechunk import rechunk
+from bridge.contents.commit import of_commit
+from bridge.oci.model import Manifest, parse_document
+from bridge.oci.reference import parse_reference
+from bridge.ostree.repository import Repository
+from bridge.pull import images
+from bridge.pull.pull import pull
+from bridge.push.layouts import LayoutWriter
 from rig.peers import require
-from tools.images import build, cache
+from tools.images import build, cache, wheels
 from tools.images import layout as oci
 from tools.images.layout import Layout
 from tools.images.spec import FORMATS, IMAGES, MIRROR, SOURCE_DATE_EPOCH
@@ -34,6 +45,7 @@ _RECIPE = (
     # A mirror that is frozen at a date is good enough.
     '--aptopt=Acquire::Check-Valid-Until "false"', f"--include={','.join(_PACKAGES)}", _SUITE,
 )  # fmt: skip
+_BUILT = "-built"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 
 
@@ -56,29 +68,66 @@ class Pair:
 
 def pair(name: str) -> Pair:
     """`base` and `server` are the project's own images; `trixie` is Debian 13 in a single layer,
-    before and after its security updates."""
+    before and after its security updates. `NAME-built` is NAME in the layers that `bootc-py build`
+    makes of it, the second version with `--previous` the first."""
     if name in IMAGES:
         return Pair(
             name,
             {(v, form): build.image(name, v, form) for v in VERSIONS for form in FORMATS},
         )
-    key = hashlib.sha256(json.dumps([_RECIPE, _SOURCES]).encode()).hexdigest()[:12]
-    place = cache.entry(f"images/{_SUITE}-{key}", _make)
+    if name.endswith(_BUILT):
+        source = pair(name.removesuffix(_BUILT))
+        builder = [hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.sources()]
+        made_of = [builder, [image.diff_ids for image in source.plain().values()]]
+        return _cached(name, made_of, partial(_build, source))
+    return _cached(_SUITE, [_RECIPE, _SOURCES], _install)
+
+
+def _cached(name: str, made_of: object, make: Callable[[Path, str], None]) -> Pair:
+    """The pair whose versions `make` writes to a directory, as plain tars, one after the other."""
+
+    def every_form(directory: Path) -> None:
+        for version in VERSIONS:
+            make(directory, version)
+            plain = oci.read(directory / version / "plain")
+            for form in FORMATS:
+                if form != "plain":
+                    oci.convert(plain, directory / version / form, form)
+
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
+    place = cache.entry(f"images/{name}-{key}", every_form)
     return Pair(name, {(v, form): oci.read(place / v / form) for v in VERSIONS for form in FORMATS})
 
 
-def _make(directory: Path) -> None:
+def _install(directory: Path, version: str) -> None:
     require("mmdebstrap")
-    for version, sources in _SOURCES.items():
-        tar = directory / f"{version}.tar"
-        build.run(
-            *_RECIPE, str(tar), *sources,
-            SOURCE_DATE_EPOCH=str(SOURCE_DATE_EPOCH), INITRD="No", TMPDIR=str(directory),
-        )  # fmt: skip
-        plain = _layout(directory / version / "plain", version, tar)
-        for form in FORMATS:
-            if form != "plain":
-                oci.convert(plain, directory / version / form, form)
+    tar = directory / f"{version}.tar"
+    build.run(
+        *_RECIPE, str(tar), *_SOURCES[version],
+        SOURCE_DATE_EPOCH=str(SOURCE_DATE_EPOCH), INITRD="No", TMPDIR=str(directory),
+    )  # fmt: skip
+    _layout(directory / version / "plain", version, tar)
+
+
+def _build(source: Pair, directory: Path, version: str) -> None:
+    before = directory / VERSIONS[0] / "plain"
+    previous = None if version == VERSIONS[0] else _manifest(oci.read(before))
+    reference = parse_reference(source.forms[version, "plain"].reference)
+    with (
+        Repository.create(directory / "repo", "bare-user") as repo,
+        LayoutWriter.open(str(directory / version / "plain"), version) as target,
+    ):
+        pull(repo, reference, labelled=False)
+        image = images.find(repo, reference)
+        contents = of_commit(repo, image.checksum)
+        rechunk(image, contents, target, created=SOURCE_DATE_EPOCH, previous=previous)
+    shutil.rmtree(directory / "repo")
+
+
+def _manifest(layout: Layout) -> Manifest:
+    parsed = parse_document(layout.blob(layout.digest).read_bytes())
+    assert isinstance(parsed, Manifest)
+    return parsed
 
 
 def _layout(path: Path, tag: str, tar: Path) -> Layout:

@@ -170,7 +170,7 @@ def test_the_size_of_a_value_is_bounded_however_the_text_is_cut(before: bytes, s
         if is_read:
             assert read(data, step) == json.loads(data)
         else:
-            with pytest.raises(MalformedImage, match="a value of more than|is no JSON"):
+            with pytest.raises(MalformedImage, match=r"a value of more than|is no JSON"):
                 read(data, step)
 
 

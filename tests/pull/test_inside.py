@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import random
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -75,6 +76,7 @@ def looked(
     *,
     fastest: bool = False,
     speed: float | None = None,
+    seen: type[Seen] = Seen,
     on_index: Callable[[BlobIndex], object] | None = None,
 ) -> list[LayerPlan]:
     """Look into all layers of an image."""
@@ -84,8 +86,8 @@ def looked(
         manifest = source.top()
         assert isinstance(manifest, Manifest)
         plans = [LayerPlan(each, each.digest, Mode.WHOLE) for each in manifest.layers]
-        seen = cast(Source, Seen(source, speed))
-        return look_inside(seen, plans, lambda _plan: Meter(), fastest=fastest, on_index=on_index)
+        shown = cast(Source, seen(source, speed))
+        return look_inside(shown, plans, lambda _plan: Meter(), fastest=fastest, on_index=on_index)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,43 @@ def test_on_a_fast_link_blobs_stay_whole_for_whoever_wants_them_soonest(
     assert [each.inside is None for each in plans] == [whole, whole]
     if whole:
         assert all("faster" in each.reason for each in plans)
+
+
+@pytest.mark.parametrize(
+    ("fastest", "speed", "expected"),
+    [
+        (True, 125e6, ["tail", "came"]),
+        (True, 124e6, ["tail", "came", "start", "tail", "tail"]),
+        (False, 125e6, ["start", "tail", "tail", "tail"]),
+    ],
+)
+def test_the_speed_is_that_of_the_first_end_alone(
+    tmp_path: Path,
+    repo: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    fastest: bool,
+    speed: float,
+    expected: list[str],
+) -> None:
+    """Nothing else is asked for until it is here, and no process starts."""
+    events: list[str] = []
+    another = threading.Event()
+
+    class First(Seen):
+        def tail(self, *args: Any) -> bytes | None:
+            events.append("tail")
+            if len(events) > 1:
+                another.set()
+            elif fastest:
+                assert not another.wait(0.1)
+                events.append("came")
+            found: bytes | None = self._source.tail(*args)
+            return found
+
+    monkeypatch.setattr(tables.TableReaders, "start", lambda *_: events.append("start"))
+    made = chunked([noise("a")], [noise("b")], [noise("c")])
+    looked(made, tmp_path / "image", repo, fastest=fastest, speed=speed, seen=First)
+    assert events == expected
 
 
 def test_blobs_say_what_is_inside(tmp_path: Path, repo: Repository) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ def layer(blob: Blob) -> Descriptor:
     )
 
 
+@contextmanager
+def running(large: int) -> Iterator[TableReaders]:
+    with TableReaders() as opened:
+        opened.start(large)
+        yield opened
+
+
 @pytest.fixture(autouse=True)
 def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
@@ -47,7 +55,7 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def readers() -> Iterator[TableReaders]:
-    with TableReaders(2) as opened:
+    with running(2) as opened:
         yield opened
 
 
@@ -97,7 +105,7 @@ def test_as_many_as_are_of_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
-    with TableReaders(large) as readers:
+    with running(large) as readers:
         assert len(started) == count
         assert readers.takes(1000) == (count > 0)
     assert all(each.returncode is not None for each in started)
@@ -148,7 +156,7 @@ def test_an_estargz_layer_that_needs_more_of_its_end(readers: TableReaders) -> N
 
 def test_processes_that_end(started: list[subprocess.Popen[bytes]]) -> None:
     """They were killed, for memory perhaps: nobody waits for them, and the other one goes on."""
-    with TableReaders(2) as readers, ThreadPoolExecutor(3) as pool:
+    with running(2) as readers, ThreadPoolExecutor(3) as pool:
         started[0].send_signal(signal.SIGSTOP)  # it has taken a request, or will not take it
         tasks = [pool.submit(read, readers, blob) for blob in BLOBS]
         started[0].send_signal(signal.SIGKILL)
@@ -167,12 +175,12 @@ def test_no_processes_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         raise BlockingIOError("no more processes")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with TableReaders(2) as readers:
+    with running(2) as readers:
         assert not readers.takes(1 << 20)
 
 
 def test_one_that_is_busy_is_ended(started: list[subprocess.Popen[bytes]]) -> None:
-    with TableReaders(2):
+    with running(2):
         started[0].send_signal(signal.SIGSTOP)
     assert [each.returncode for each in started] == [-signal.SIGKILL] * 2
 
@@ -183,5 +191,5 @@ def test_no_variable_of_the_environment_and_no_module_beside_it_is_heeded(
     (tmp_path / "json.py").write_text("raise SystemExit(1)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with TableReaders(2) as readers:
+    with running(2) as readers:
         same(read(readers, BLOBS[0]), BLOBS[0])

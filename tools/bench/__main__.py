@@ -26,12 +26,18 @@ sys.path[1:1] = [str(ROOT / "registry-tests"), str(ROOT / "tests")]
 
 from tools.bench import contest, partial, rechunk, sync  # noqa: E402
 from tools.bench.contest import MB, Outcome  # noqa: E402
+from tools.images.spec import EXAMPLES, IMAGES  # noqa: E402
 
 PARTS = {
     "import": contest.cold_import,
     "pull": contest.cold_pull,
     "write": contest.write_chunked,
 }
+PAIRS = {
+    "partial": (*IMAGES, "trixie", *(f"{name}-built" for name in IMAGES)),
+    "rechunk": tuple(EXAMPLES),
+}
+"""What `--pair` may be, by part; `rig.pairs` says what they are."""
 
 
 def main() -> int:
@@ -40,6 +46,10 @@ def main() -> int:
         return _fail("the benchmark needs root, for files with their real owners")
     if missing := contest.check_programs():
         return _fail(f"missing: {', '.join(missing)}; tools/setup.sh installs them")
+    for part in options.parts:
+        for name in options.pairs or ():
+            if name not in PAIRS.get(part, (name,)):
+                return _fail(f"{part} has no pair {name}, but {', '.join(PAIRS[part])}")
     # As pip does when it installs.
     compileall.compile_dir(ROOT / "bridge", quiet=2)
     outcomes: list[Outcome] = []
@@ -144,8 +154,9 @@ def _parser() -> argparse.ArgumentParser:
         "--pair",
         dest="pairs",
         action="append",
-        choices=("base", "server", "trixie", "desktop"),
-        help="of partial (default: server and trixie) and rechunk (base and server)",
+        choices=list(dict.fromkeys(name for names in PAIRS.values() for name in names)),
+        help="of partial (default: server and trixie) and rechunk (base and server); NAME-built is"
+        " NAME as `bootc-py build --previous` makes it",
     )
     parser.add_argument("--json", action="store_true", help="a JSON document on stdout")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
