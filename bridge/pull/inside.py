@@ -59,7 +59,7 @@ def look_inside(
             return plan.whole(str(error))
         finally:
             if is_first:
-                speed.is_known()
+                speed.first_came()
         if plan.inside is not None and on_index is not None:
             on_index(plan.inside.index)
         return plan
@@ -154,9 +154,9 @@ class _Speed:
         self._matters = matters
         self._known = Event()
         if not matters:
-            self.is_known()
+            self.first_came()
 
-    def is_known(self) -> None:
+    def first_came(self) -> None:
         """Take that the first one is here, or does not come."""
         if not self._known.is_set():
             is_fast = self._matters and self._observed() >= REBUILD_RATE
@@ -192,7 +192,7 @@ def _look(source: Source, plan: LayerPlan, meter: Meter, room: _Room, speed: _Sp
         tail = source.tail(layer, start, meter)
         if tail is None:
             return plan.whole("the registry does not serve parts of blobs")
-        speed.is_known()
+        speed.first_came()
         if speed.is_fast():
             return plan.whole(_FAST)
         try:
